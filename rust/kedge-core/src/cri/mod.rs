@@ -1,0 +1,1 @@
+//! A client of the container runtime interface, CRI v1.

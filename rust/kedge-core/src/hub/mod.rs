@@ -1,0 +1,1 @@
+//! The link: a pure session, and the two ends that drive it over WebSocket and TLS.

@@ -1,0 +1,1 @@
+//! A client of an API server: requests, and list-watch into a store.

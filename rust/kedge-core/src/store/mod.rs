@@ -1,0 +1,1 @@
+//! Objects as JSON bytes in LMDB: one revision, list, watch, indexes, group commit.

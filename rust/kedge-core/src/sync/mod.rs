@@ -1,0 +1,1 @@
+//! Views and replication: what a node sees, kept equal at both ends.

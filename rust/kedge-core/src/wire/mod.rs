@@ -1,0 +1,1 @@
+//! Frames, envelopes, compression and differences: the bytes of the link, without sockets.

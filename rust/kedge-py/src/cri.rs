@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Python's `cri`: thin wrappers over `kedge_core::cri`.
+
+use pyo3::prelude::*;
+
+pub(crate) fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Ok(())
+}

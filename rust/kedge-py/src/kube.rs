@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Python's `kube`: thin wrappers over `kedge_core::kube`.
+
+use pyo3::prelude::*;
+
+pub(crate) fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Ok(())
+}
