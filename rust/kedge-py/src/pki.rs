@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Python's `pki`: thin wrappers over `kedge_core::pki`.
 
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands lists over by value")]
+#![expect(
+    clippy::too_many_arguments,
+    reason = "flat values cross the boundary; the face names them"
+)]
+
 use kedge_core::pki::{self, Issue, SigningKey, VerifyingKey};
 use pyo3::prelude::*;
 

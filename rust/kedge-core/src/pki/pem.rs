@@ -38,7 +38,9 @@ pub(super) fn encode(label: &str, der: &[u8]) -> String {
         text.push_str(&body[start..body.len().min(start + 64)]);
         text.push('\n');
     }
-    text.push_str(&format!("-----END {label}-----\n"));
+    text.push_str("-----END ");
+    text.push_str(label);
+    text.push_str("-----\n");
     text
 }
 

@@ -192,11 +192,10 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    let mut text = String::from("sha256:");
-    for byte in digest(&SHA256, bytes).as_ref() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    let digest = digest(&SHA256, bytes);
+    let hex = digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let hex = hex.filter_map(|nibble| char::from_digit(u32::from(nibble), 16));
+    "sha256:".chars().chain(hex).collect()
 }
 
 #[cfg(test)]
