@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records of one resource by key, with the indexes that controllers ask for.
+
+Only the informer writes. A watcher is told of each change after it is visible here, with the
+record before and after; ``None`` stands for "was not there" and "is gone".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+from kedge.cluster.machinery.records import Key, Pod, Workload
+
+
+class Record(Protocol):
+    """What every record has."""
+
+    uid: str
+    version: int
+
+    @property
+    def key(self) -> Key:
+        """Namespace and name."""
+
+
+R = TypeVar("R", bound=Record)
+Watcher = Callable[[R | None, R | None], None]
+
+
+class Cache(Generic[R]):
+    """The records of one resource.
+
+    Args:
+        decode: makes a record from stored JSON and its revision.
+    """
+
+    def __init__(self, decode: Callable[[bytes, int], R]) -> None:
+        self.decode = decode
+        self._records: dict[Key, R] = {}
+        self._watchers: list[Watcher[R]] = []
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[R]:
+        return iter(self._records.values())
+
+    def get(self, namespace: str, name: str) -> R | None:
+        """The record of that name."""
+        return self._records.get((namespace, name))
+
+    def watch(self, watcher: Watcher[R]) -> None:
+        """Tells ``watcher`` of every change from now on."""
+        self._watchers.append(watcher)
+
+    def put(self, record: R) -> None:
+        """Takes in a record unless a newer one is held."""
+        key = record.key
+        old = self._records.get(key)
+        if old is not None and old.version >= record.version:
+            return
+        if old is not None and old.uid != record.uid:
+            self.remove(key, record.version)
+            old = None
+        self._records[key] = record
+        self._changed(old, record)
+
+    def remove(self, key: Key, version: int) -> None:
+        """Drops the record of ``key`` unless it is newer than ``version``."""
+        old = self._records.get(key)
+        if old is None or old.version > version:
+            return
+        del self._records[key]
+        self._changed(old, None)
+
+    def keep_only(self, keys: set[Key]) -> None:
+        """Drops every record whose key is not in ``keys``: a list has shown that they are gone."""
+        for key in [key for key in self._records if key not in keys]:
+            self.remove(key, self._records[key].version)
+
+    def _changed(self, old: R | None, new: R | None) -> None:
+        self._index(old, new)
+        for watcher in self._watchers:
+            watcher(old, new)
+
+    def _index(self, old: R | None, new: R | None) -> None:
+        """Keeps a subclass's indexes."""
+
+
+class _Index(Generic[R]):
+    """Records by some attribute; empty attributes are not indexed."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, dict[Key, R]] = {}
+
+    def move(self, before: str, after: str, key: Key, record: R | None) -> None:
+        if before and before != after:
+            group = self._keys.get(before)
+            if group is not None:
+                group.pop(key, None)
+                if not group:
+                    del self._keys[before]
+        if after and record is not None:
+            self._keys.setdefault(after, {})[key] = record
+
+    def of(self, value: str) -> list[R]:
+        return list(self._keys.get(value, {}).values())
+
+    def count(self, value: str) -> int:
+        return len(self._keys.get(value, ()))
+
+
+class PodCache(Cache[Pod]):
+    """Pods, also by controller, by node, and those without a controller by namespace."""
+
+    def __init__(self, decode: Callable[[bytes, int], Pod]) -> None:
+        super().__init__(decode)
+        self._by_owner: _Index[Pod] = _Index()
+        self._by_node: _Index[Pod] = _Index()
+        self._strays: _Index[Pod] = _Index()
+
+    def owned_by(self, uid: str) -> list[Pod]:
+        """The pods controlled by the object with that uid."""
+        return self._by_owner.of(uid)
+
+    def on_node(self, name: str) -> list[Pod]:
+        """The pods bound to that node."""
+        return self._by_node.of(name)
+
+    def strays(self, namespace: str) -> list[Pod]:
+        """The pods of a namespace that nothing controls."""
+        return self._strays.of(namespace)
+
+    def _index(self, old: Pod | None, new: Pod | None) -> None:
+        pod = new or old
+        if pod is None:
+            return
+        key = pod.key
+        self._by_owner.move(_owner_uid(old), _owner_uid(new), key, new)
+        self._by_node.move(old.node if old else "", new.node if new else "", key, new)
+        self._strays.move(_stray(old), _stray(new), key, new)
+
+
+class WorkloadCache(Cache[Workload]):
+    """Workloads, also by controller and by namespace."""
+
+    def __init__(self, decode: Callable[[bytes, int], Workload]) -> None:
+        super().__init__(decode)
+        self._by_owner: _Index[Workload] = _Index()
+        self._by_namespace: _Index[Workload] = _Index()
+
+    def owned_by(self, uid: str) -> list[Workload]:
+        """The workloads controlled by the object with that uid."""
+        return self._by_owner.of(uid)
+
+    def within(self, namespace: str) -> list[Workload]:
+        """The workloads of a namespace."""
+        return self._by_namespace.of(namespace)
+
+    def _index(self, old: Workload | None, new: Workload | None) -> None:
+        workload = new or old
+        if workload is None:
+            return
+        self._by_owner.move(_owner_uid(old), _owner_uid(new), workload.key, new)
+        space = workload.namespace
+        self._by_namespace.move(space if old else "", space if new else "", workload.key, new)
+
+
+def _owner_uid(record: Pod | Workload | None) -> str:
+    return record.owner.uid if record is not None and record.owner is not None else ""
+
+
+def _stray(pod: Pod | None) -> str:
+    return pod.namespace if pod is not None and pod.owner is None else ""

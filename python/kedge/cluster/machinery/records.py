@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The records that the informer holds: one small struct per object, with only what decisions read.
+
+Labels, requests and ports are shared between pods that have equal ones, as replicas do; a bound
+pod forgets what only the scheduler reads. That is what keeps ten thousand pods in a few megabytes.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
+
+import msgspec
+from kedge.cluster.machinery import wire
+from kedge.cluster.machinery.resources import Amounts, amounts, pod_requests
+from kedge.cluster.machinery.times import seconds_of
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+Key = tuple[str, str]
+"""Namespace (empty for cluster-scoped objects) and name."""
+
+
+class Labels(dict[str, str]):
+    """Labels that many records may share; never changed after they are made."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Requests(dict[str, int]):
+    """Requested amounts that many records may share; never changed after they are made."""
+
+    __slots__ = ("__weakref__",)
+
+
+class HostPort(NamedTuple):
+    """A port of the node that a pod takes."""
+
+    address: str
+    protocol: str
+    port: int
+
+
+_S = TypeVar("_S", Labels, Requests)
+
+
+class _Shared:
+    """One instance per equal dict, for as long as somebody holds it."""
+
+    def __init__(self) -> None:
+        self._labels: WeakValueDictionary[Hashable, Labels] = WeakValueDictionary()
+        self._requests: WeakValueDictionary[Hashable, Requests] = WeakValueDictionary()
+
+    def labels(self, values: dict[str, str] | None) -> Labels:
+        return self._of(self._labels, Labels, values or {})
+
+    def requests(self, values: Amounts) -> Requests:
+        return self._of(self._requests, Requests, values)
+
+    @staticmethod
+    def _of(
+        known: WeakValueDictionary[Hashable, _S], make: Callable[[Any], _S], values: dict[str, Any]
+    ) -> _S:
+        key = frozenset(values.items())
+        found = known.get(key)
+        if found is None:
+            found = known[key] = make(values)
+        return found
+
+
+_shared = _Shared()
+
+
+class Pod(Struct, weakref=False):
+    """A pod as controllers and the scheduler see it."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    labels: Labels
+    owner: wire.OwnerReference | None
+    """The controller, if the pod has one."""
+    node: str
+    phase: str
+    created: float
+    deleted: bool
+    """Deletion was asked for; the node has not confirmed it."""
+    ready: bool
+    ready_since: float
+    ready_reason: str
+    restarts: int
+    deletion_cost: int
+    requests: Requests
+    host_ports: tuple[HostPort, ...]
+    pending: wire.PodSpec | None
+    """What the scheduler reads, until the pod is bound."""
+    scheduled_reason: str
+    """The reason of a False PodScheduled condition."""
+
+    @property
+    def key(self) -> Key:
+        """Namespace and name."""
+        return (self.namespace, self.name)
+
+    @property
+    def finished(self) -> bool:
+        """No container of it runs or will run again."""
+        return self.phase in {"Succeeded", "Failed"}
+
+    @property
+    def active(self) -> bool:
+        """It counts as a replica: neither finished nor on its way out."""
+        return not self.finished and not self.deleted
+
+    def available(self, min_ready_seconds: int, now: float) -> bool:
+        """Ready, and for long enough."""
+        return self.ready and (
+            min_ready_seconds == 0 or self.ready_since + min_ready_seconds <= now
+        )
+
+
+class Node(Struct, weakref=False):
+    """A node."""
+
+    name: str
+    uid: str
+    version: int
+    labels: Labels
+    taints: tuple[wire.Taint, ...]
+    unschedulable: bool
+    allocatable: Amounts
+    ready: str
+    """Status of the Ready condition: True, False or Unknown; empty without one."""
+    ready_reason: str
+    created: float
+    deleted: bool
+
+    @property
+    def key(self) -> Key:
+        """The name, in the form of all keys."""
+        return ("", self.name)
+
+
+class Workload(Struct, weakref=False):
+    """A Deployment, ReplicaSet or DaemonSet without its template."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    generation: int
+    labels: Labels
+    owner: wire.OwnerReference | None
+    replicas: int
+    min_ready_seconds: int
+    selector: wire.LabelSelector | None
+    created: float
+    deleted: bool
+
+    @property
+    def key(self) -> Key:
+        """Namespace and name."""
+        return (self.namespace, self.name)
+
+
+class Namespace(Struct, weakref=False):
+    """A namespace."""
+
+    name: str
+    uid: str
+    version: int
+    deleted: bool
+    phase: str
+    finalizers: tuple[str, ...]
+
+    @property
+    def key(self) -> Key:
+        """The name, in the form of all keys."""
+        return ("", self.name)
+
+
+class Lease(Struct, weakref=False):
+    """A lease: a node's sign of life."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    renewed: str
+
+    @property
+    def key(self) -> Key:
+        """Namespace and name."""
+        return (self.namespace, self.name)
+
+
+def controller_of(metadata: wire.Metadata) -> wire.OwnerReference | None:
+    """The owner that controls an object."""
+    for reference in metadata.owner_references or ():
+        if reference.controller:
+            return reference
+    return None
+
+
+def _condition(conditions: tuple[wire.Condition, ...] | None, name: str) -> wire.Condition | None:
+    for condition in conditions or ():
+        if condition.type == name:
+            return condition
+    return None
+
+
+def _deletion_cost(metadata: wire.Metadata) -> int:
+    text = metadata.annotations.deletion_cost if metadata.annotations else ""
+    try:
+        return int(text) if text else 0
+    except ValueError:
+        return 0
+
+
+def _host_ports(spec: wire.PodSpec) -> tuple[HostPort, ...]:
+    return tuple(
+        HostPort(port.host_ip or "0.0.0.0", port.protocol or "TCP", port.host_port)  # noqa: S104
+        for container in (*spec.containers, *(spec.init_containers or ()))
+        for port in container.ports or ()
+        if port.host_port
+    )
+
+
+_pods = msgspec.json.Decoder(wire.PodObject)
+_nodes = msgspec.json.Decoder(wire.NodeObject)
+_workloads = msgspec.json.Decoder(wire.WorkloadObject)
+_namespaces = msgspec.json.Decoder(wire.NamespaceObject)
+_leases = msgspec.json.Decoder(wire.LeaseObject)
+_anything = msgspec.json.Decoder(wire.AnyObject)
+
+
+def metadata_of(value: bytes) -> wire.Metadata:
+    """The metadata of any object."""
+    return _anything.decode(value).metadata
+
+
+def pod_of(value: bytes, version: int) -> Pod:
+    """A pod's record."""
+    decoded = _pods.decode(value)
+    metadata, spec, status = decoded.metadata, decoded.spec, decoded.status
+    ready = _condition(status.conditions, "Ready")
+    scheduled = _condition(status.conditions, "PodScheduled")
+    unbound = not spec.node_name
+    return Pod(
+        namespace=sys.intern(metadata.namespace),
+        name=metadata.name,
+        uid=metadata.uid,
+        version=version,
+        labels=_shared.labels(metadata.labels),
+        owner=controller_of(metadata),
+        node=sys.intern(spec.node_name or ""),
+        phase=sys.intern(status.phase or "Pending"),
+        created=seconds_of(metadata.creation_timestamp),
+        deleted=metadata.deletion_timestamp is not None,
+        ready=ready is not None and ready.status == "True",
+        ready_since=seconds_of(ready.last_transition_time) if ready else 0.0,
+        ready_reason=sys.intern((ready.reason if ready else None) or ""),
+        restarts=max((s.restart_count or 0 for s in status.container_statuses or ()), default=0),
+        deletion_cost=_deletion_cost(metadata),
+        requests=_shared.requests(pod_requests(spec)),
+        host_ports=_host_ports(spec),
+        pending=spec if unbound else None,
+        scheduled_reason=(
+            (scheduled.reason or "")
+            if unbound and scheduled and scheduled.status == "False"
+            else ""
+        ),
+    )
+
+
+def node_of(value: bytes, version: int) -> Node:
+    """A node's record."""
+    decoded = _nodes.decode(value)
+    metadata = decoded.metadata
+    ready = _condition(decoded.status.conditions, "Ready")
+    return Node(
+        name=metadata.name,
+        uid=metadata.uid,
+        version=version,
+        labels=_shared.labels(metadata.labels),
+        taints=decoded.spec.taints or (),
+        unschedulable=bool(decoded.spec.unschedulable),
+        allocatable=amounts(decoded.status.allocatable or decoded.status.capacity),
+        ready=ready.status if ready else "",
+        ready_reason=(ready.reason or "") if ready else "",
+        created=seconds_of(metadata.creation_timestamp),
+        deleted=metadata.deletion_timestamp is not None,
+    )
+
+
+def workload_of(value: bytes, version: int) -> Workload:
+    """A workload's record."""
+    decoded = _workloads.decode(value)
+    metadata, spec = decoded.metadata, decoded.spec
+    return Workload(
+        namespace=metadata.namespace,
+        name=metadata.name,
+        uid=metadata.uid,
+        version=version,
+        generation=metadata.generation,
+        labels=_shared.labels(metadata.labels),
+        owner=controller_of(metadata),
+        replicas=1 if spec.replicas is None else spec.replicas,
+        min_ready_seconds=spec.min_ready_seconds or 0,
+        selector=spec.selector,
+        created=seconds_of(metadata.creation_timestamp),
+        deleted=metadata.deletion_timestamp is not None,
+    )
+
+
+def namespace_of(value: bytes, version: int) -> Namespace:
+    """A namespace's record."""
+    decoded = _namespaces.decode(value)
+    metadata = decoded.metadata
+    return Namespace(
+        name=metadata.name,
+        uid=metadata.uid,
+        version=version,
+        deleted=metadata.deletion_timestamp is not None,
+        phase=decoded.status.phase or "",
+        finalizers=decoded.spec.finalizers or (),
+    )
+
+
+def lease_of(value: bytes, version: int) -> Lease:
+    """A lease's record."""
+    decoded = _leases.decode(value)
+    metadata = decoded.metadata
+    return Lease(
+        namespace=sys.intern(metadata.namespace),
+        name=metadata.name,
+        uid=metadata.uid,
+        version=version,
+        renewed=decoded.spec.renew_time or "",
+    )

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of stored JSON that are decoded at all.
+
+msgspec skips every field that is not named here without building it, so an event costs
+microseconds and nothing of an object's bulk (managed fields, templates, images) reaches the heap.
+Fields are lenient (``None`` where JSON says ``null``): admission has already validated them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct, field
+
+Quantity = str | int | float
+
+
+class OwnerReference(Struct, frozen=True, gc=False, rename="camel"):
+    """One entry of ``metadata.ownerReferences``."""
+
+    uid: str
+    kind: str = ""
+    name: str = ""
+    api_version: str = ""
+    controller: bool | None = None
+    block_owner_deletion: bool | None = None
+
+
+class Annotations(Struct, gc=False):
+    """The annotations that decisions read."""
+
+    deletion_cost: str = field(default="", name="controller.kubernetes.io/pod-deletion-cost")
+    revision: str = field(default="", name="deployment.kubernetes.io/revision")
+    mirror: str = field(default="", name="kubernetes.io/config.mirror")
+
+
+class Metadata(Struct, rename="camel"):
+    """``metadata``."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = "0"
+    generation: int = 0
+    labels: dict[str, str] | None = None
+    annotations: Annotations | None = None
+    owner_references: tuple[OwnerReference, ...] | None = None
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    finalizers: tuple[str, ...] | None = None
+
+
+class Condition(Struct, rename="camel"):
+    """A condition of any status."""
+
+    type: str
+    status: str = "Unknown"
+    reason: str | None = None
+    last_transition_time: str | None = None
+
+
+class Toleration(Struct, frozen=True, rename="camel"):
+    """One entry of ``spec.tolerations``."""
+
+    key: str | None = None
+    operator: str | None = None
+    value: str | None = None
+    effect: str | None = None
+
+
+class Taint(Struct, frozen=True, gc=False, rename="camel"):
+    """One entry of a Node's ``spec.taints``."""
+
+    key: str
+    effect: str = ""
+    value: str | None = None
+
+
+class Requirement(Struct, frozen=True, rename="camel"):
+    """One expression of a selector: labels and nodes have the same form."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] | None = None
+
+
+class LabelSelector(Struct, frozen=True, rename="camel"):
+    """``metav1.LabelSelector``."""
+
+    match_labels: dict[str, str] | None = None
+    match_expressions: tuple[Requirement, ...] | None = None
+
+
+class NodeSelectorTerm(Struct, frozen=True, rename="camel"):
+    """Requirements that all hold."""
+
+    match_expressions: tuple[Requirement, ...] | None = None
+    match_fields: tuple[Requirement, ...] | None = None
+
+
+class NodeSelector(Struct, frozen=True, rename="camel"):
+    """Terms of which one holds."""
+
+    node_selector_terms: tuple[NodeSelectorTerm, ...] = ()
+
+
+class PreferredTerm(Struct, frozen=True, rename="camel"):
+    """A term that adds ``weight`` to a node's score."""
+
+    weight: int
+    preference: NodeSelectorTerm
+
+
+class NodeAffinity(Struct, frozen=True, rename="camel"):
+    """``spec.affinity.nodeAffinity``."""
+
+    required: NodeSelector | None = field(
+        default=None, name="requiredDuringSchedulingIgnoredDuringExecution"
+    )
+    preferred: tuple[PreferredTerm, ...] | None = field(
+        default=None, name="preferredDuringSchedulingIgnoredDuringExecution"
+    )
+
+
+class Affinity(Struct, frozen=True, rename="camel"):
+    """``spec.affinity``; affinity between pods is not read."""
+
+    node_affinity: NodeAffinity | None = None
+
+
+class SpreadConstraint(Struct, frozen=True, rename="camel"):
+    """One entry of ``spec.topologySpreadConstraints``."""
+
+    max_skew: int
+    topology_key: str
+    when_unsatisfiable: str = "DoNotSchedule"
+    label_selector: LabelSelector | None = None
+    min_domains: int | None = None
+    match_label_keys: tuple[str, ...] | None = None
+
+
+class ContainerPort(Struct, rename="camel"):
+    """One port of a container."""
+
+    host_port: int | None = None
+    protocol: str | None = None
+    host_ip: str | None = field(default=None, name="hostIP")
+
+
+class Resources(Struct, rename="camel"):
+    """``resources`` of a container; limits stand in for requests that admission did not set."""
+
+    requests: dict[str, Quantity] | None = None
+    limits: dict[str, Quantity] | None = None
+
+
+class Container(Struct, rename="camel"):
+    """The schedulable side of a container."""
+
+    resources: Resources | None = None
+    ports: tuple[ContainerPort, ...] | None = None
+    restart_policy: str | None = None
+
+
+class SchedulingGate(Struct):
+    """One entry of ``spec.schedulingGates``."""
+
+    name: str = ""
+
+
+class PodSpec(Struct, rename="camel"):
+    """``spec`` of a Pod."""
+
+    node_name: str | None = None
+    scheduler_name: str | None = None
+    priority: int | None = None
+    node_selector: dict[str, str] | None = None
+    affinity: Affinity | None = None
+    tolerations: tuple[Toleration, ...] | None = None
+    topology_spread_constraints: tuple[SpreadConstraint, ...] | None = None
+    containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] | None = None
+    overhead: dict[str, Quantity] | None = None
+    scheduling_gates: tuple[SchedulingGate, ...] | None = None
+
+
+class ContainerStatus(Struct, rename="camel"):
+    """How often a container restarted."""
+
+    restart_count: int | None = None
+
+
+class PodStatus(Struct, rename="camel"):
+    """``status`` of a Pod."""
+
+    phase: str | None = None
+    conditions: tuple[Condition, ...] | None = None
+    container_statuses: tuple[ContainerStatus, ...] | None = None
+
+
+class PodObject(Struct):
+    """A Pod."""
+
+    metadata: Metadata
+    spec: PodSpec = field(default_factory=PodSpec)
+    status: PodStatus = field(default_factory=PodStatus)
+
+
+class NodeSpec(Struct, rename="camel"):
+    """``spec`` of a Node."""
+
+    unschedulable: bool | None = None
+    taints: tuple[Taint, ...] | None = None
+
+
+class NodeStatus(Struct, rename="camel"):
+    """``status`` of a Node."""
+
+    allocatable: dict[str, Quantity] | None = None
+    capacity: dict[str, Quantity] | None = None
+    conditions: tuple[Condition, ...] | None = None
+
+
+class NodeObject(Struct):
+    """A Node."""
+
+    metadata: Metadata
+    spec: NodeSpec = field(default_factory=NodeSpec)
+    status: NodeStatus = field(default_factory=NodeStatus)
+
+
+class WorkloadSpec(Struct, rename="camel"):
+    """What Deployment, ReplicaSet and DaemonSet share of ``spec``."""
+
+    replicas: int | None = None
+    selector: LabelSelector | None = None
+    min_ready_seconds: int | None = None
+
+
+class WorkloadObject(Struct):
+    """A Deployment, ReplicaSet or DaemonSet without its template."""
+
+    metadata: Metadata
+    spec: WorkloadSpec = field(default_factory=WorkloadSpec)
+
+
+class LeaseSpec(Struct, rename="camel"):
+    """``spec`` of a Lease."""
+
+    renew_time: str | None = None
+
+
+class LeaseObject(Struct):
+    """A Lease."""
+
+    metadata: Metadata
+    spec: LeaseSpec = field(default_factory=LeaseSpec)
+
+
+class NamespaceStatus(Struct):
+    """``status`` of a Namespace."""
+
+    phase: str | None = None
+
+
+class NamespaceSpec(Struct):
+    """``spec`` of a Namespace."""
+
+    finalizers: tuple[str, ...] | None = None
+
+
+class NamespaceObject(Struct):
+    """A Namespace."""
+
+    metadata: Metadata
+    spec: NamespaceSpec = field(default_factory=NamespaceSpec)
+    status: NamespaceStatus = field(default_factory=NamespaceStatus)
+
+
+class AnyObject(Struct):
+    """Any object: its metadata."""
+
+    metadata: Metadata
+
+
+Object = dict[str, Any]
+"""A decoded API object; unknown fields survive a round trip."""
