@@ -6,12 +6,22 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from kedge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class _Object(logging.LoggerAdapter[logging.Logger]):
-    def process(self, msg: str, kwargs: MutableMapping[str, Any]) -> tuple[str, MutableMapping[str, Any]]:
+    """Puts the object's name before each message."""
+
+    def process(
+        self, msg: str, kwargs: MutableMapping[str, Any]
+    ) -> tuple[str, MutableMapping[str, Any]]:
         return f"[{(self.extra or {}).get('object')}] {msg}", kwargs
 
 
@@ -24,10 +34,17 @@ def setup(level: str = "INFO") -> None:
     """Sends lines to standard error: time in UTC, level, logger, message.
 
     Args:
-        level: a name that ``logging`` knows.
+        level: one of ``LEVELS``, in any case.
+
+    Raises:
+        ConfigError: another word.
     """
+    if level.upper() not in LEVELS:
+        raise ConfigError(f"log level: got: {level!r}, wanted one of: {', '.join(LEVELS)}")
     handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter = logging.Formatter(
+        "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     root = logging.getLogger()
