@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long pods take from their creation in the API to Ready seen by a watch.
+
+One pod, 20 and 50 at once on a link of no delay, then 20 at once over a round trip of 300 ms; real
+containerd, and the same sandboxes and containers driven directly over CRI in the same run as the
+floor. Absolute times move between machines: the ratio to the floor is the figure to compare.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench import direct_cri
+from bench.rig import Bench, percentile
+from tests.rig.api import Api, Watch, ready_at
+from tests.rig.pods import pod
+from tests.rig.system import System
+
+PODS = "/api/v1/namespaces/default/pods"
+
+
+def start_pods(system: System, names: list[str], seconds: float = 120) -> list[float]:
+    """Creates pods at once; seconds from the first create to each one's Ready, in order."""
+    watch = Watch(Api(system.kubeconfig), PODS)
+    try:
+        begin = time.monotonic()
+        with ThreadPoolExecutor(min(8, len(names))) as pool:
+            list(pool.map(lambda name: Api(system.kubeconfig).create(PODS, pod(name)), names))
+        watch.wait(lambda _: len(ready_at(watch, set(names))) == len(names), seconds)
+        return sorted(moment - begin for moment in ready_at(watch, set(names)).values())
+    finally:
+        watch.close()
+
+
+def remove_pods(system: System, names: list[str]) -> None:
+    """Deletes pods and waits until they are gone."""
+    for name in names:
+        system.api.delete(f"{PODS}/{name}")
+    watch = Watch(Api(system.kubeconfig), PODS)
+    try:
+        watch.wait(lambda pods: not set(names) & set(pods), 120)
+    finally:
+        watch.close()
+
+
+def measure(bench: Bench, system: System, count: int, goal: float, baseline: float, label: str) -> float:
+    """Starts and removes ``count`` pods; prints p50 and last, returns last."""
+    names = [f"{label}-{number}" for number in range(count)]
+    times = start_pods(system, names)
+    remove_pods(system, names)
+    if count > 1:
+        bench.figure(f"{label}_p50", percentile(times, 0.5), "s")
+    bench.figure(f"{label}_last", times[-1], "s", goal=goal, baseline=baseline)
+    return times[-1]
+
+
+def main() -> int:
+    bench = Bench("pod_start")
+    with tempfile.TemporaryDirectory(prefix="kedge-bench-") as directory:
+        with System(Path(directory) / "near") as system:
+            start_pods(system, ["warm-up"])
+            remove_pods(system, ["warm-up"])
+            one = sorted(
+                measure_one(system, f"one-{round_number}") for round_number in range(5)
+            )
+            bench.figure("pods_1", percentile(one, 0.5), "s", goal=0.35, baseline=0.93)
+            last = {1: percentile(one, 0.5)}
+            for count, goal, baseline in ((20, 1.9, 3.52), (50, 5.5, 9.37)):
+                last[count] = measure(bench, system, count, goal, baseline, f"pods-{count}")
+            floor = direct_cri.measure(system.containerd, counts=(1, 20, 50))
+            for count, seconds in floor.items():
+                bench.figure(f"direct_cri_{count}_last", seconds, "s")
+                bench.figure(f"ratio_{count}", last[count] / seconds, "x direct CRI")
+        with System(Path(directory) / "far", delay_seconds=0.15) as system:
+            start_pods(system, ["warm-up"])
+            remove_pods(system, ["warm-up"])
+            measure(bench, system, 20, 2.8, 11.8, "pods-20-rtt-300ms")
+    return bench.finish()
+
+
+def measure_one(system: System, name: str) -> float:
+    """One pod alone: created, Ready, removed; the seconds to Ready."""
+    seconds = start_pods(system, [name])[-1]
+    remove_pods(system, [name])
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())
