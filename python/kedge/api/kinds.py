@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: FBT003 - a table
+"""The one table of what the API serves.
+
+Discovery, OpenAPI, the resource table that Rust serves reads from, and the write path all read
+``KINDS``: adding a kind is adding a row here, its rules (``kedge.api.defaults``,
+``kedge.api.validation``, ``kedge.cluster.apiserver.strategies``) and running
+``scripts/gen_definitions.py``.
+
+``REVIEWS`` are request documents: they are posted, answered and never stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+READ = ("get", "list", "watch")
+WRITE = ("create", "delete", "deletecollection", "patch", "update")
+ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
+@dataclass(frozen=True, slots=True)
+class Subresource:
+    """A subresource: its verbs, and the kind that is sent when it is another one."""
+
+    name: str
+    verbs: tuple[str, ...]
+    group: str = ""
+    version: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A row of the table.
+
+    Attributes:
+        group: empty for the core group.
+        version: the version served, and the one stored.
+        kind: CamelCase singular.
+        resource: lower-case plural, as in paths.
+        singular: lower-case singular, for clients.
+        namespaced: whether objects live in a namespace.
+        definition: the name in Kubernetes' OpenAPI.
+        short_names: as in ``kubectl get po``.
+        categories: as in ``kubectl get all``.
+        subresources: what hangs below an object.
+        verbs: what can be done.
+        has_status: whether ``status`` is written only through its subresource.
+        has_generation: whether ``metadata.generation`` counts changes of ``spec``.
+    """
+
+    group: str
+    version: str
+    kind: str
+    resource: str
+    singular: str
+    namespaced: bool
+    definition: str
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    subresources: tuple[Subresource, ...] = ()
+    verbs: tuple[str, ...] = ALL_VERBS
+    has_status: bool = False
+    has_generation: bool = False
+
+    @property
+    def api_version(self) -> str:
+        """``v1`` or ``apps/v1``."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def group_resource(self) -> str:
+        """``pods`` or ``deployments.apps``, as messages name it."""
+        return f"{self.resource}.{self.group}" if self.group else self.resource
+
+    @property
+    def base(self) -> str:
+        """``/api/v1`` or ``/apis/apps/v1``."""
+        return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+    def subresource(self, name: str) -> Subresource | None:
+        """The subresource of that name."""
+        return next((item for item in self.subresources if item.name == name), None)
+
+
+STATUS = Subresource("status", ("get", "patch", "update"))
+SCALE = Subresource("scale", ("get", "patch", "update"), "autoscaling", "v1", "Scale")
+CORE = "io.k8s.api.core.v1."
+APPS = "io.k8s.api.apps.v1."
+
+KINDS: tuple[Kind, ...] = (
+    Kind("", "v1", "ConfigMap", "configmaps", "configmap", True, CORE + "ConfigMap", ("cm",)),
+    Kind("", "v1", "Event", "events", "event", True, CORE + "Event", ("ev",)),
+    Kind(
+        "", "v1", "Namespace", "namespaces", "namespace", False, CORE + "Namespace", ("ns",), (),
+        (Subresource("finalize", ("update",)), STATUS),
+        ("create", "delete", "get", "list", "patch", "update", "watch"), has_status=True,
+    ),
+    Kind("", "v1", "Node", "nodes", "node", False, CORE + "Node", ("no",), (), (STATUS,), has_status=True),
+    Kind(
+        "", "v1", "Pod", "pods", "pod", True, CORE + "Pod", ("po",), ("all",),
+        (
+            Subresource("binding", ("create",), "", "v1", "Binding"),
+            Subresource("eviction", ("create",), "policy", "v1", "Eviction"),
+            STATUS,
+        ),
+        has_status=True, has_generation=True,
+    ),
+    Kind("", "v1", "Secret", "secrets", "secret", True, CORE + "Secret"),
+    Kind(
+        "", "v1", "Service", "services", "service", True, CORE + "Service", ("svc",), ("all",), (STATUS,),
+        has_status=True,
+    ),
+    Kind(
+        "", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", True, CORE + "ServiceAccount", ("sa",), (),
+        (Subresource("token", ("create",), "authentication.k8s.io", "v1", "TokenRequest"),),
+    ),
+    Kind(
+        "apps", "v1", "DaemonSet", "daemonsets", "daemonset", True, APPS + "DaemonSet", ("ds",), ("all",), (STATUS,),
+        has_status=True, has_generation=True,
+    ),
+    Kind(
+        "apps", "v1", "Deployment", "deployments", "deployment", True, APPS + "Deployment", ("deploy",), ("all",),
+        (SCALE, STATUS), has_status=True, has_generation=True,
+    ),
+    Kind(
+        "apps", "v1", "ReplicaSet", "replicasets", "replicaset", True, APPS + "ReplicaSet", ("rs",), ("all",),
+        (SCALE, STATUS), has_status=True, has_generation=True,
+    ),
+    Kind(
+        "coordination.k8s.io", "v1", "Lease", "leases", "lease", True, "io.k8s.api.coordination.v1.Lease",
+    ),
+)  # fmt: skip
+
+_CREATE = ("create",)
+REVIEWS: tuple[Kind, ...] = (
+    Kind("", "v1", "Binding", "bindings", "binding", True, CORE + "Binding", verbs=_CREATE),
+    Kind(
+        "authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview", False,
+        "io.k8s.api.authentication.v1.SelfSubjectReview", verbs=_CREATE,
+    ),
+    Kind(
+        "authentication.k8s.io", "v1", "TokenReview", "tokenreviews", "tokenreview", False,
+        "io.k8s.api.authentication.v1.TokenReview", verbs=_CREATE,
+    ),
+    Kind(
+        "authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews",
+        "selfsubjectaccessreview", False, "io.k8s.api.authorization.v1.SelfSubjectAccessReview", verbs=_CREATE,
+    ),
+)  # fmt: skip
+
+PARAMETERS: tuple[str, ...] = (
+    "io.k8s.api.authentication.v1.TokenRequest",
+    "io.k8s.api.autoscaling.v1.Scale",
+    "io.k8s.api.policy.v1.Eviction",
+)
+"""Definitions of what subresources take and give."""
+
+
+@cache
+def _by_resource() -> dict[tuple[str, str], Kind]:
+    return {(kind.group, kind.resource): kind for kind in (*KINDS, *REVIEWS)}
+
+
+@cache
+def _by_kind() -> dict[tuple[str, str], Kind]:
+    return {(kind.api_version, kind.kind): kind for kind in KINDS}
+
+
+def find(group: str, resource: str) -> Kind | None:
+    """The row of a resource."""
+    return _by_resource().get((group, resource))
+
+
+def find_kind(api_version: str, kind: str) -> Kind | None:
+    """The row of a stored kind, as objects and owner references name it."""
+    return _by_kind().get((api_version, kind))

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an object may be stored: field rules per kind, with upstream's paths and words.
+
+Objects come decoded (``kedge.api.schema``: known fields of the right types) and defaulted. All
+complaints about an object are collected into one ``Invalid`` error. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kedge.api.validation import config, metadata, nodes, pods, services, workloads
+from kedge.api.validation.problems import Problems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kedge.api.kinds import Kind
+
+Object = dict[str, Any]
+
+__all__ = ["Problems", "validate", "validate_status", "validate_update"]
+
+
+def validate(kind: Kind, obj: Object) -> None:
+    """Checks an object by itself.
+
+    Raises:
+        Invalid: with every cause.
+    """
+    problems = Problems()
+    metadata.validate(obj["metadata"], kind.group, kind.resource, problems)
+    rule = _RULES.get((kind.group, kind.resource))
+    if rule is not None:
+        rule(obj, problems)
+    if problems.causes:
+        problems.raise_for(kind.group, kind.kind, obj["metadata"].get("name", ""))
+
+
+def validate_update(kind: Kind, new: Object, old: Object) -> None:
+    """Checks an object by itself and against what it was.
+
+    Raises:
+        Invalid: with every cause.
+    """
+    problems = Problems()
+    metadata.validate_update(new["metadata"], old["metadata"], problems)
+    if new["metadata"] != old["metadata"]:
+        metadata.validate(new["metadata"], kind.group, kind.resource, problems)
+    same = all(new.get(part) == old.get(part) for part in {*new, *old} - {"metadata", "status"})
+    if not same:
+        rule = _RULES.get((kind.group, kind.resource))
+        if rule is not None:
+            rule(new, problems)
+        change = _CHANGES.get((kind.group, kind.resource))
+        if change is not None:
+            change(new, old, problems)
+    if problems.causes:
+        problems.raise_for(kind.group, kind.kind, old["metadata"]["name"])
+
+
+def validate_status(kind: Kind, obj: Object) -> None:
+    """Checks a status that was written.
+
+    Raises:
+        Invalid: with every cause.
+    """
+    rule = _STATUS.get((kind.group, kind.resource))
+    if rule is not None:
+        problems = Problems()
+        rule(obj.get("status", {}), problems)
+        problems.raise_for(kind.group, kind.kind, obj["metadata"]["name"])
+
+
+_RULES: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
+    ("", "pods"): pods.validate,
+    ("", "services"): services.validate,
+    ("", "configmaps"): config.validate_config_map,
+    ("", "secrets"): config.validate_secret,
+    ("", "events"): config.validate_event,
+    ("", "nodes"): nodes.validate,
+    ("coordination.k8s.io", "leases"): config.validate_lease,
+    ("apps", "deployments"): workloads.validate_deployment,
+    ("apps", "replicasets"): workloads.validate_replica_set,
+    ("apps", "daemonsets"): workloads.validate_daemon_set,
+}
+_CHANGES: dict[tuple[str, str], Callable[[Object, Object, Problems], None]] = {
+    ("", "pods"): pods.validate_update,
+    ("", "services"): services.validate_update,
+    ("", "configmaps"): config.validate_config_map_update,
+    ("", "secrets"): config.validate_secret_update,
+    ("", "nodes"): nodes.validate_update,
+    ("apps", "deployments"): workloads.validate_update,
+    ("apps", "replicasets"): workloads.validate_update,
+    ("apps", "daemonsets"): workloads.validate_update,
+}
+_STATUS: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
+    ("", "pods"): pods.validate_status,
+}
