@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a write may touch, per kind: which parts a client sets, what is set for it, what is counted.
+
+Pure functions on decoded objects. ``prepare_create`` and ``prepare_update`` are what every kind
+shares; the tables at the end hold what single kinds add.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kedge.api import defaults, quantities
+from kedge.api.meta import new_uid, timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kedge.api.kinds import Kind
+
+Object = dict[str, Any]
+
+_SERVER_OWNED = (
+    "selfLink",
+    "managedFields",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "resourceVersion",
+)
+_KEPT = (
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "namespace",
+)
+
+
+def prepare_create(kind: Kind, obj: Object) -> None:
+    """Sets what the server owns, and drops what clients may not set."""
+    metadata = obj["metadata"]
+    for field in _SERVER_OWNED:
+        metadata.pop(field, None)
+    metadata["uid"] = new_uid()
+    metadata["creationTimestamp"] = timestamp()
+    if kind.has_generation:
+        metadata["generation"] = 1
+    else:
+        metadata.pop("generation", None)
+    if kind.has_status and kind.resource != "nodes":
+        obj.pop("status", None)
+    rule = _CREATE.get((kind.group, kind.resource))
+    if rule is not None:
+        rule(obj)
+
+
+def prepare_update(kind: Kind, new: Object, old: Object) -> None:
+    """Puts back what an update of the object itself may not touch."""
+    metadata, before = new["metadata"], old["metadata"]
+    metadata.pop("managedFields", None)
+    metadata.pop("selfLink", None)
+    for field in _KEPT:
+        if field in before:
+            metadata.setdefault(field, before[field])
+    metadata["resourceVersion"] = before["resourceVersion"]
+    if kind.has_status:
+        if "status" in old:
+            new["status"] = old["status"]
+        else:
+            new.pop("status", None)
+    rule = _UPDATE.get((kind.group, kind.resource))
+    if rule is not None:
+        rule(new, old)
+
+
+def count_generation(kind: Kind, new: Object, old: Object) -> None:
+    """Counts changes of ``spec``."""
+    if not kind.has_generation:
+        return
+    generation = old["metadata"].get("generation", 1)
+    changed = new.get("spec") != old.get("spec")
+    new["metadata"]["generation"] = generation + 1 if changed else generation
+
+
+def qos_class(spec: Object) -> str:
+    """A pod's quality of service, from what its containers request and may use."""
+    guaranteed, anything = True, False
+    for container in defaults.containers(spec):
+        resources = container.get("resources", {})
+        requests, limits = resources.get("requests", {}), resources.get("limits", {})
+        for name in ("cpu", "memory"):
+            request, limit = _amount(requests, name), _amount(limits, name)
+            anything = anything or bool(request) or bool(limit)
+            guaranteed = guaranteed and bool(limit) and request == limit
+    if not anything:
+        return "BestEffort"
+    return "Guaranteed" if guaranteed else "Burstable"
+
+
+def _amount(amounts: Object, name: str) -> Any:
+    return quantities.parse(amounts[name]) if name in amounts else 0
+
+
+def _create_pod(pod: Object) -> None:
+    pod["status"] = {"phase": "Pending", "qosClass": qos_class(pod.get("spec", {}))}
+
+
+def _create_namespace(namespace: Object) -> None:
+    spec = namespace.setdefault("spec", {})
+    finalizers = spec.setdefault("finalizers", [])
+    if "kubernetes" not in finalizers:
+        finalizers.append("kubernetes")
+
+
+def _update_namespace(new: Object, old: Object) -> None:
+    new["spec"] = old.get("spec", {})
+
+
+_CREATE: dict[tuple[str, str], Callable[[Object], None]] = {
+    ("", "pods"): _create_pod,
+    ("", "namespaces"): _create_namespace,
+}
+_UPDATE: dict[tuple[str, str], Callable[[Object, Object], None]] = {
+    ("", "namespaces"): _update_namespace,
+}
