@@ -1,6 +1,7 @@
 """The Rust extension. Import it only through a typed face (``kedge.store``, ``kedge.hub``, ...)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 VERSION: str
 
@@ -11,6 +12,62 @@ class Runtime:
     def close(self) -> None: ...
 
 # --- store -------------------------------------------------------------------------------------
+
+_Key = tuple[str, str, str, str]
+
+class Store:
+    def __new__(
+        cls,
+        path: str,
+        primary: bool,
+        history: int,
+        history_bytes: int,
+        map_size: int,
+        durable: bool,
+        seal: bytes | None,
+        sealed: list[tuple[str, str]],
+    ) -> Store: ...
+    def get(self, key: _Key) -> tuple[bytes, int] | None: ...
+    def list(
+        self,
+        group: str,
+        resource: str,
+        namespace: str,
+        labels: str,
+        fields: str,
+        limit: int,
+        continue_token: str,
+        at_revision: int,
+    ) -> tuple[list[tuple[_Key, bytes, int]], int, str]: ...
+    def owned(self, uid: str) -> list[tuple[_Key, bytes, int]]: ...  # type: ignore[valid-type]
+    def submit(self, ticket: int, ops: Sequence[tuple[int, _Key, int, bytes]]) -> None: ...
+    def commit_now(self, ops: Sequence[tuple[int, _Key, int, bytes]]) -> list[int]: ...  # type: ignore[valid-type]
+    def fileno(self) -> int: ...
+    def drain(self, limit: int) -> list[tuple[int, list[int], Exception | None]]: ...  # type: ignore[valid-type]
+    def watch(
+        self,
+        resources: Sequence[tuple[str, str]],
+        from_revision: int | None,
+        namespace: str,
+        labels: str,
+        fields: str,
+    ) -> Watch: ...
+    @property
+    def revision(self) -> int: ...
+    @property
+    def store_id(self) -> int: ...
+    def stats(self) -> list[tuple[str, int]]: ...  # type: ignore[valid-type]
+    def trim(self) -> None: ...
+    def close(self) -> None: ...
+
+class Watch:
+    def fileno(self) -> int: ...
+    def drain(
+        self, limit: int
+    ) -> list[tuple[Literal["PUT", "DELETE"], _Key, int, bytes, bytes | None, bool]]: ...
+    def close(self) -> None: ...
+
+def set_store_aside(path: str) -> str: ...
 
 # --- sync --------------------------------------------------------------------------------------
 

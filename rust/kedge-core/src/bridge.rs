@@ -15,6 +15,38 @@ use tokio::sync::Notify;
 
 use crate::{Error, Kind, Result};
 
+/// A descriptor that becomes readable when it is rung, for a loop that then asks for what is new.
+pub struct Bell {
+    event: OwnedFd,
+}
+
+impl Bell {
+    /// A bell that has not rung.
+    pub fn new() -> Result<Self> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|errno| Error::from(std::io::Error::from(errno)))?;
+        Ok(Self { event })
+    }
+
+    /// The descriptor to watch.
+    pub fn fileno(&self) -> RawFd {
+        self.event.as_fd().as_raw_fd()
+    }
+
+    /// Makes it readable.
+    pub fn ring(&self) {
+        // An eventfd counter cannot overflow from our single increments.
+        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+    }
+
+    /// Makes it unreadable until the next ring.
+    pub fn clear(&self) {
+        let mut counter = [0_u8; 8];
+        // Nonblocking: that it had not rung is fine.
+        let _ = rustix::io::read(&self.event, &mut counter);
+    }
+}
+
 struct State<T> {
     items: VecDeque<T>,
     armed: bool,
@@ -27,27 +59,26 @@ pub struct Inbox<T> {
     capacity: usize,
     room: Notify,
     room_blocking: Condvar,
-    event: OwnedFd,
+    bell: Bell,
 }
 
 impl<T: Send> Inbox<T> {
     /// An empty queue for at most `capacity` items.
     pub fn new(capacity: usize) -> Result<Self> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|errno| Error::from(std::io::Error::from(errno)))?;
+        let bell = Bell::new()?;
         let state = State { items: VecDeque::new(), armed: false, closed: false };
         Ok(Self {
             state: Mutex::new(state),
             capacity,
             room: Notify::new(),
             room_blocking: Condvar::new(),
-            event,
+            bell,
         })
     }
 
     /// The descriptor that is readable while there is something to drain.
     pub fn fileno(&self) -> RawFd {
-        self.event.as_fd().as_raw_fd()
+        self.bell.fileno()
     }
 
     /// Adds `item`, or gives it back when the queue is full or closed.
@@ -102,9 +133,7 @@ impl<T: Send> Inbox<T> {
         let batch: Vec<T> = state.items.drain(..count).collect();
         if state.items.is_empty() && state.armed {
             state.armed = false;
-            let mut counter = [0_u8; 8];
-            // Nonblocking and armed: the counter is there; a failure leaves one spurious wake-up.
-            let _ = rustix::io::read(&self.event, &mut counter);
+            self.bell.clear();
         }
         drop(state);
         if !batch.is_empty() {
@@ -134,20 +163,15 @@ impl<T: Send> Inbox<T> {
         self.state.lock().closed = true;
         self.room.notify_waiters();
         self.room_blocking.notify_all();
-        self.signal();
+        self.bell.ring();
     }
 
     fn enqueue(&self, state: &mut State<T>, item: T) {
         state.items.push_back(item);
         if !state.armed {
             state.armed = true;
-            self.signal();
+            self.bell.ring();
         }
-    }
-
-    fn signal(&self) {
-        // An eventfd counter cannot overflow from our single increments.
-        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
 }
 

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A watch: a cursor over the ring, or over history while it is behind.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::bridge::Bell;
+use crate::store::db::from_heed;
+use crate::store::history::{self, revision_key, revision_of};
+use crate::store::open::Shared;
+use crate::store::read::gone;
+use crate::store::{Event, EventKind, Selector, WatchQuery};
+use crate::{Error, Kind, Result};
+
+/// The most events of one batch.
+const BATCH: usize = 512;
+
+/// Changes after a revision, in order, each once.
+pub struct Watcher {
+    shared: Arc<Shared>,
+    newest: watch::Receiver<u64>,
+    cursor: u64,
+    resources: Vec<(String, String)>,
+    namespace: String,
+    selector: Selector,
+}
+
+impl Watcher {
+    pub(crate) fn new(shared: Arc<Shared>, query: &WatchQuery, from_revision: u64) -> Result<Self> {
+        let selector = Selector::parse(&query.labels, &query.fields)?;
+        let newest = shared.ring.subscribe();
+        let watcher = Self {
+            newest,
+            cursor: from_revision,
+            resources: query.resources.clone(),
+            namespace: query.namespace.clone(),
+            selector,
+            shared,
+        };
+        let now = watcher.shared.ring.newest();
+        if from_revision > now {
+            let message = format!("revision {from_revision} is ahead of the newest, {now}");
+            return Err(Error::new(Kind::Invalid, message));
+        }
+        if watcher.shared.ring.after(from_revision, 1).is_none() {
+            let reading = watcher.shared.lmdb.read()?;
+            let oldest = watcher.shared.lmdb.number(&reading.txn, "oldest")?;
+            if from_revision < oldest {
+                return Err(gone(from_revision, oldest));
+            }
+        }
+        Ok(watcher)
+    }
+
+    /// The next changes; waits for some. `Gone` when history no longer reaches to the cursor.
+    pub async fn next(&mut self) -> Result<Vec<Arc<Event>>> {
+        loop {
+            if let Some(batch) = self.try_next()? {
+                return Ok(batch);
+            }
+            if self.shared.is_closed() || self.newest.changed().await.is_err() {
+                return Err(Error::new(Kind::Closed, "the store is closed"));
+            }
+        }
+    }
+
+    /// The next changes, if there are some now.
+    pub fn try_next(&mut self) -> Result<Option<Vec<Arc<Event>>>> {
+        loop {
+            self.newest.borrow_and_update();
+            let events = match self.shared.ring.after(self.cursor, BATCH) {
+                Some(events) => events,
+                None => self.from_history()?,
+            };
+            let Some(last) = events.last() else { return Ok(None) };
+            self.cursor = last.revision;
+            let passed: Vec<_> = events.into_iter().filter(|event| self.passes(event)).collect();
+            if !passed.is_empty() {
+                return Ok(Some(passed));
+            }
+        }
+    }
+
+    /// Rings `bell` whenever `try_next` may have something, now as well.
+    pub fn attach(&self, bell: &Arc<Bell>) {
+        self.shared.ring.attach(bell);
+        bell.ring();
+    }
+
+    /// The revision that everything up to has been seen.
+    pub fn revision(&self) -> u64 {
+        self.cursor
+    }
+
+    fn passes(&self, event: &Event) -> bool {
+        let key = &event.key;
+        let wanted = self.resources.is_empty()
+            || self
+                .resources
+                .iter()
+                .any(|(group, resource)| *group == key.group && *resource == key.resource);
+        if !wanted || (!self.namespace.is_empty() && self.namespace != key.namespace) {
+            return false;
+        }
+        self.selector.is_empty()
+            || (event.kind == EventKind::Put && self.selector.matches(key, &event.value))
+            || event.previous.as_ref().is_some_and(|previous| self.selector.matches(key, previous))
+    }
+
+    fn from_history(&self) -> Result<Vec<Arc<Event>>> {
+        let lmdb = &self.shared.lmdb;
+        let reading = lmdb.read()?;
+        let oldest = lmdb.number(&reading.txn, "oldest")?;
+        if self.cursor < oldest {
+            return Err(gone(self.cursor, oldest));
+        }
+        let start = revision_key(self.cursor);
+        let range = (Bound::Excluded(start.as_slice()), Bound::Unbounded);
+        let entries =
+            lmdb.history.range(&reading.txn, &range).map_err(|error| from_heed(&error))?;
+        let mut events = Vec::new();
+        for entry in entries.take(BATCH) {
+            let (key, bytes) = entry.map_err(|error| from_heed(&error))?;
+            events.push(Arc::new(history::decode(revision_of(key), bytes, self.shared.seal())?));
+        }
+        Ok(events)
+    }
+}
