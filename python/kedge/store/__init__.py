@@ -118,7 +118,8 @@ class Store:
     """
 
     def __init__(self, inner: _core.Store) -> None:
-        self.inner = inner
+        self.handle = inner
+        """The Rust store, for the faces that hand it to other Rust parts."""
         self._waiting: dict[int, asyncio.Future[list[int]]] = {}
         self._ticket = 0
 
@@ -160,7 +161,7 @@ class Store:
 
     async def run(self) -> None:
         """Resolves commits as they become durable; a component of the role's task group."""
-        async for batch in aio.batches(self.inner):
+        async for batch in aio.batches(self.handle):
             self._settle(batch)
 
     def _settle(self, batch: list[tuple[int, list[int], Exception | None]]) -> None:
@@ -180,18 +181,18 @@ class Store:
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = future
         try:
-            self.inner.submit(ticket, list(ops))
+            self.handle.submit(ticket, list(ops))
             return await future
         finally:
             self._waiting.pop(ticket, None)
 
     def commit_now(self, ops: Sequence[Op]) -> list[int]:
         """The same, blocking the thread: for start-up, tools and tests."""
-        return self.inner.commit_now(list(ops))
+        return self.handle.commit_now(list(ops))
 
     def get(self, key: ObjectKey) -> Stored | None:
         """One object, or none."""
-        found = self.inner.get(key)
+        found = self.handle.get(key)
         return None if found is None else Stored(*found)
 
     def list(
@@ -212,14 +213,14 @@ class Store:
             Gone: the continue token's revision is older than the history.
             Invalid: a selector or token cannot be parsed.
         """
-        items, revision, token = self.inner.list(
+        items, revision, token = self.handle.list(
             group, resource, namespace, labels, fields, limit, continue_token, at_revision
         )
         return Page([Listed(ObjectKey(*key), value, rev) for key, value, rev in items], revision, token)
 
     def owned(self, uid: str) -> list[Listed]:  # type: ignore[valid-type]
         """Objects that name ``uid`` among their owners."""
-        return [Listed(ObjectKey(*key), value, revision) for key, value, revision in self.inner.owned(uid)]
+        return [Listed(ObjectKey(*key), value, revision) for key, value, revision in self.handle.owned(uid)]
 
     def watch(
         self,
@@ -235,29 +236,29 @@ class Store:
         Raises:
             Gone: the revision is older than the history.
         """
-        return Watch(self.inner.watch(list(resources), from_revision, namespace, labels, fields))
+        return Watch(self.handle.watch(list(resources), from_revision, namespace, labels, fields))
 
     @property
     def revision(self) -> int:
         """The revision of the last durable change."""
-        return self.inner.revision
+        return self.handle.revision
 
     @property
     def store_id(self) -> int:
         """A random number made with the store."""
-        return self.inner.store_id
+        return self.handle.store_id
 
     def stats(self) -> dict[str, int]:
         """Revision, oldest revision watchable, objects, history entries, bytes of file and map."""
-        return dict(self.inner.stats())
+        return dict(self.handle.stats())
 
     def trim(self) -> None:
         """Gives the map's pages back to the kernel's cache, so that they leave this process's memory."""
-        self.inner.trim()
+        self.handle.trim()
 
     def close(self) -> None:
         """Finishes what was submitted and refuses everything after; again does nothing."""
-        self.inner.close()
+        self.handle.close()
 
 
 def set_aside(path: Path | str) -> Path:

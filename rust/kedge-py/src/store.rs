@@ -28,7 +28,7 @@ type Committed = (u64, kedge_core::Result<Vec<u64>>);
 /// An object store, opened once per process.
 #[pyclass(frozen, module = "kedge._core")]
 pub(crate) struct Store {
-    pub(crate) inner: CoreStore,
+    inner: CoreStore,
     answers: Arc<Inbox<Committed>>,
 }
 
@@ -205,6 +205,14 @@ impl Watch {
 
     fn close(&self) {
         self.watcher.lock().take();
+    }
+}
+
+impl Store {
+    /// The core store, for other Rust parts; it shares what it holds with this one.
+    #[allow(clippy::unnecessary_wraps, reason = "callers treat every handle alike")]
+    pub(crate) fn handle(&self) -> PyResult<CoreStore> {
+        Ok(self.inner.clone())
     }
 }
 
