@@ -19,6 +19,9 @@ from kedge import _core  # noqa: TID251 - this file is the face of _core's pki
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+VERSION = _core.VERSION
+"""The version of the extension, which is kedge's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
