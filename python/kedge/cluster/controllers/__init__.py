@@ -10,7 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from kedge.cluster.controllers.daemon_sets.controller import DaemonSets
 from kedge.cluster.controllers.deployments.controller import Deployments
+from kedge.cluster.controllers.garbage import Garbage
+from kedge.cluster.controllers.namespaces import Namespaces
+from kedge.cluster.controllers.nodes.controller import Nodes
+from kedge.cluster.controllers.nodes.health import GRACE_SECONDS
+from kedge.cluster.controllers.pod_garbage import ORPHAN_SECONDS, TERMINATED_LIMIT, PodGarbage
 from kedge.cluster.controllers.replica_sets import ReplicaSets
 from kedge.cluster.controllers.service_accounts import ServiceAccounts
 from kedge.cluster.machinery.events import Recorder
@@ -33,6 +39,12 @@ class Config:
 
     ca_pem: str = ""
     """The API server's certificate authority, for ``kube-root-ca.crt``."""
+    node_grace_seconds: float = GRACE_SECONDS
+    """How long a node may be silent before it counts as out of reach."""
+    orphan_seconds: float = ORPHAN_SECONDS
+    """How long a Node must have been gone before the pods bound to it are removed."""
+    terminated_pods: int = TERMINATED_LIMIT
+    """Finished pods kept in all."""
 
 
 def all_controllers(client: Client, informer: Informer, config: Config) -> list[Component]:
@@ -47,6 +59,16 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
     return [
         recorder,
         Deployments(client, informer, recorder),
+        DaemonSets(client, informer, recorder),
+        Nodes(client, informer, recorder, grace_seconds=config.node_grace_seconds),
+        Namespaces(client, informer),
+        Garbage(client, informer),
+        PodGarbage(
+            client,
+            informer,
+            terminated_limit=config.terminated_pods,
+            orphan_seconds=config.orphan_seconds,
+        ),
         ReplicaSets(client, informer, recorder),
         ServiceAccounts(client, informer, config.ca_pem),
     ]

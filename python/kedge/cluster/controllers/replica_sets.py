@@ -18,7 +18,7 @@ from kedge.api.keys import ObjectKey
 from kedge.cluster.machinery import conditions, events
 from kedge.cluster.machinery.client import changed_fields
 from kedge.cluster.machinery.owners import adopt, controller_reference, release
-from kedge.cluster.machinery.reconciler import Reconciler
+from kedge.cluster.machinery.reconciler import Reconciler, first_error
 from kedge.cluster.machinery.selectors import is_empty, labels_match
 from kedge.errors import KedgeError
 
@@ -215,7 +215,7 @@ class ReplicaSets:
             await self._create(record, stored, decided.create)
             await self._delete(record, decided.delete)
         except* KedgeError as errors:
-            failure = _first(errors)
+            failure = first_error(errors)
         await self._informer.caught_up()
         await self._write_status(record, stored, failure)
         if failure is not None:
@@ -307,12 +307,3 @@ class ReplicaSets:
         if patch:
             key = ObjectKey("apps", "replicasets", *record.key)
             await self._client.patch_status(key, patch, uid=record.uid)
-
-
-def _first(errors: BaseExceptionGroup[KedgeError]) -> KedgeError:
-    """One error out of a group of alike ones."""
-    for error in errors.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            return _first(error)
-        return error
-    raise AssertionError

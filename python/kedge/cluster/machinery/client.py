@@ -113,6 +113,22 @@ class Client:
         finally:
             self._informer.wrote()
 
+    async def finalize(self, key: ObjectKey, uid: str, finalizer: str) -> None:
+        """Takes a finalizer out of a namespace's spec, which lets it go when it was the last."""
+        stored = self.get(key)
+        if stored is None or stored["metadata"]["uid"] != uid:
+            return
+        spec = stored.get("spec") or {}
+        kept = [each for each in spec.get("finalizers") or [] if each != finalizer]
+        try:
+            await self._registry.update(
+                key, {**stored, "spec": {**spec, "finalizers": kept}}, subresource="finalize"
+            )
+        except NotFound:
+            return
+        finally:
+            self._informer.wrote()
+
     async def bind(self, namespace: str, name: str, uid: str, node: str) -> None:
         """Binds a pod to a node."""
         try:

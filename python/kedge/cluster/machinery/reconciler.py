@@ -78,3 +78,10 @@ class Reconciler(Generic[K]):
                 exc_info=None if known else error,
             )
         self._queue.add_after(key, seconds)
+
+
+def first_error(errors: BaseExceptionGroup[KedgeError]) -> KedgeError:
+    """One error out of a group of alike ones."""
+    for error in errors.exceptions:
+        return first_error(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError

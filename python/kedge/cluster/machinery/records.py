@@ -136,6 +136,10 @@ class Node(Struct, weakref=False):
     ready: str
     """Status of the Ready condition: True, False or Unknown; empty without one."""
     ready_reason: str
+    heartbeat: str
+    """``lastHeartbeatTime`` of the Ready condition."""
+    pressures: tuple[str, ...]
+    """Types of the other conditions that are True."""
     created: float
     deleted: bool
 
@@ -292,6 +296,12 @@ def node_of(value: bytes, version: int) -> Node:
         allocatable=amounts(decoded.status.allocatable or decoded.status.capacity),
         ready=ready.status if ready else "",
         ready_reason=(ready.reason or "") if ready else "",
+        heartbeat=(ready.last_heartbeat_time or "") if ready else "",
+        pressures=tuple(
+            each.type
+            for each in decoded.status.conditions or ()
+            if each.type != "Ready" and each.status == "True"
+        ),
         created=seconds_of(metadata.creation_timestamp),
         deleted=metadata.deletion_timestamp is not None,
     )

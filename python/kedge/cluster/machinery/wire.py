@@ -57,6 +57,7 @@ class Condition(Struct, rename="camel"):
     status: str = "Unknown"
     reason: str | None = None
     last_transition_time: str | None = None
+    last_heartbeat_time: str | None = None
 
 
 class Toleration(Struct, frozen=True, rename="camel"):

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods that nobody will clean up: on nodes that were deleted, and finished ones beyond a number.
+
+A node out of reach is not deleted: its pods stay. Only when its Node object is gone, and has been
+for a while, are the pods bound to it removed without waiting for anybody's word.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kedge.api.keys import ObjectKey
+from kedge.cluster.machinery.reconciler import Reconciler
+
+if TYPE_CHECKING:
+    from kedge.cluster.machinery.client import Client
+    from kedge.cluster.machinery.informer import Informer
+    from kedge.cluster.machinery.records import Node, Pod
+
+TERMINATED_LIMIT = 12_500
+ORPHAN_SECONDS = 40.0
+_FINISHED = "\0finished"
+"""The key of the work on finished pods; no node has that name."""
+
+
+def surplus(finished: list[Pod], limit: int) -> list[Pod]:
+    """The finished pods to remove: the oldest over the limit. Pure."""
+    return sorted(finished, key=lambda pod: (pod.created, pod.name))[
+        : max(len(finished) - limit, 0)
+    ]
+
+
+class PodGarbage:
+    """The pod garbage collector.
+
+    Args:
+        client: writes.
+        informer: reads.
+        terminated_limit: finished pods kept.
+        orphan_seconds: how long a Node must have been gone.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        informer: Informer,
+        *,
+        terminated_limit: int = TERMINATED_LIMIT,
+        orphan_seconds: float = ORPHAN_SECONDS,
+    ) -> None:
+        self._client = client
+        self._informer = informer
+        self._limit = terminated_limit
+        self._orphan_seconds = orphan_seconds
+        self._finished = 0
+        self._work: Reconciler[str] = Reconciler(
+            "pod garbage", self._reconcile, informer, workers=1
+        )
+        informer.nodes.watch(self._node_changed)
+        informer.pods.watch(self._pod_changed)
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        await self._work.run()
+
+    def _node_changed(self, old: Node | None, new: Node | None) -> None:
+        if new is None and old is not None:
+            self._work.add_after(old.name, self._orphan_seconds)
+
+    def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        self._finished += int(new is not None and new.finished)
+        self._finished -= int(old is not None and old.finished)
+        if self._finished > self._limit:
+            self._work.add(_FINISHED)
+        node = new.node if new is not None else ""
+        if node and (old is None or not old.node) and self._informer.nodes.get("", node) is None:
+            self._work.add_after(node, self._orphan_seconds)
+
+    async def _reconcile(self, name: str) -> None:
+        if name == _FINISHED:
+            for pod in surplus(
+                [each for each in self._informer.pods if each.finished], self._limit
+            ):
+                await self._remove(pod)
+        elif self._informer.nodes.get("", name) is None:
+            for pod in self._informer.pods.on_node(name):
+                await self._remove(pod)
+
+    async def _remove(self, pod: Pod) -> None:
+        await self._client.delete(ObjectKey("", "pods", *pod.key), uid=pod.uid, grace_seconds=0)
