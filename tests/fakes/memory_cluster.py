@@ -31,6 +31,12 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Stored:
+    value: bytes
+    revision: int
+
+
+@dataclass(frozen=True)
 class Listed:
     key: ObjectKey
     value: bytes
@@ -77,6 +83,10 @@ class MemoryStore:
             if (key.group, key.resource) == (group, resource) and namespace in {"", key.namespace}
         ]
         return Page(items, self.revision, "")
+
+    def get(self, key: ObjectKey) -> Stored | None:
+        found = self.objects.get(key)
+        return Stored(*found) if found is not None else None
 
     def owned(self, uid: str) -> list[ObjectKey]:
         return [
@@ -151,6 +161,8 @@ class MemoryRegistry:
             metadata["namespace"] = key.namespace
         metadata.update(uid=str(uuid.uuid4()), creationTimestamp=text_of(1e9 + self.store.revision))
         metadata["generation"] = 1
+        if key.resource == "pods":
+            body = {**body, "status": {"phase": "Pending"}}
         return self.store.put(key, {**body, "metadata": metadata})
 
     async def patch(
@@ -173,6 +185,20 @@ class MemoryRegistry:
             if key.resource != "pods" and key.resource != "namespaces":
                 self.store.remove(key)
                 return new
+        return self.store.put(key, new)
+
+    async def update(
+        self, key: ObjectKey, body: dict[str, Any], *, subresource: str = ""
+    ) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        old = self.get(key)
+        if body["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"]:
+            raise Conflict(f"{key} has changed")
+        assert subresource == "finalize"
+        new = {**old, "spec": body["spec"]}
+        if old["metadata"].get("deletionTimestamp") and not body["spec"]["finalizers"]:
+            self.store.remove(key)
+            return new
         return self.store.put(key, new)
 
     async def bind(self, namespace: str, name: str, node: str, *, uid: str = "") -> None:
@@ -203,7 +229,8 @@ class MemoryRegistry:
             and bool(body["spec"].get("nodeName"))
             and options.get("gracePeriodSeconds") != 0
         )
-        if not finalizers and not graceful:
+        waits = key.resource == "namespaces" and body["spec"].get("finalizers")
+        if not finalizers and not graceful and not waits:
             self.store.remove(key)
             return
         if not metadata.get("deletionTimestamp") or finalizers != (metadata.get("finalizers") or []):
