@@ -44,6 +44,7 @@ class ControlPlane:
 
     def start(self, group: asyncio.TaskGroup, config: Config) -> None:
         self._group = group
+        self.spawn(self.store)
         self.spawn(self.informer)
         for component in all_controllers(self.client, self.informer, config):
             self.spawn(component)

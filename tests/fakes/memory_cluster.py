@@ -88,10 +88,10 @@ class MemoryStore:
         found = self.objects.get(key)
         return Stored(*found) if found is not None else None
 
-    def owned(self, uid: str) -> list[ObjectKey]:
+    def owned(self, uid: str) -> list[Listed]:
         return [
-            key
-            for key, (value, _) in self.objects.items()
+            Listed(key, value, revision)
+            for key, (value, revision) in self.objects.items()
             if any(
                 owner["uid"] == uid
                 for owner in json.loads(value)["metadata"].get("ownerReferences") or []
@@ -149,7 +149,7 @@ class MemoryRegistry:
         decoded: dict[str, Any] = json.loads(found[0])
         return decoded
 
-    async def create(self, key: ObjectKey, body: dict[str, Any], user: object = None) -> dict[str, Any]:
+    async def create(self, key: ObjectKey, body: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(0)
         metadata = dict(body["metadata"])
         if not metadata.get("name"):

@@ -6,25 +6,33 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kedge.api.keys import ObjectKey
+from kedge.cluster.apiserver.registry import Registry
 from kedge.cluster.controllers import Config
 from kedge.cluster.machinery.conditions import find
+from kedge.store import Store, delete
 from tests.fakes.control_plane import MERGE, ControlPlane, key, running
-from tests.fakes.memory_cluster import MemoryRegistry, MemoryStore
 
 GRACE = 0.5
 
 
 @pytest.fixture
-async def plane() -> AsyncIterator[ControlPlane]:
-    store = MemoryStore()
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store.open(tmp_path / "store", mode="primary", durable=False)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+async def plane(store: Store) -> AsyncIterator[ControlPlane]:
     config = Config(ca_pem="CA", node_grace_seconds=GRACE, orphan_seconds=0.1)
-    async with running(store, MemoryRegistry(store), config) as made:
+    async with running(store, Registry(store), config) as made:
         yield made
 
 
@@ -338,15 +346,14 @@ async def test_a_cordoned_node_is_tainted_and_gets_no_new_pods(alive: ControlPla
     await alive.until(lambda: not alive.get("nodes", "n2")["spec"].get("taints"))
 
 
-async def test_controllers_that_start_late_find_what_happened_meanwhile():
-    store = MemoryStore()
-    registry = MemoryRegistry(store)
+async def test_controllers_that_start_late_find_what_happened_meanwhile(store: Store):
+    registry = Registry(store)
     async with running(store, registry) as first:
         await first.node("n1")
         await first.deploy(replicas=2)
         await first.until(lambda: rolled_out(first))
     replica_set = first.all("replicasets")[0]["metadata"]
-    await registry.delete(ObjectKey("apps", "deployments", "default", "web"), {})
+    store.commit_now([delete(ObjectKey("apps", "deployments", "default", "web"))])
     second = ControlPlane(store, registry)
     async with asyncio.TaskGroup() as group:
         second.start(group, Config(ca_pem="CA"))

@@ -127,7 +127,7 @@ class Garbage:
 
     def _gone(self, metadata: Metadata, key: ObjectKey) -> None:
         for dependent in self._informer.store.owned(metadata.uid):
-            self._work.add(dependent)
+            self._work.add(dependent.key)
         for reference in metadata.owner_references or ():
             owner = _owner_key(reference, key.namespace)
             if owner is not None:
@@ -173,23 +173,20 @@ class Garbage:
         """Lets the owner go once nothing that blocks it is left, and the dependents until then."""
         blocked = False
         for dependent in self._informer.store.owned(metadata.uid):
-            found = self._metadata(dependent)
-            if found is None:
-                continue
+            found = metadata_of(dependent.value)
             blocked |= any(
                 each.uid == metadata.uid and bool(each.block_owner_deletion)
                 for each in found.owner_references or ()
             )
             if found.deletion_timestamp is None:
-                self._work.add(dependent)
+                self._work.add(dependent.key)
         if not blocked:
             await self._finish(key, metadata, FOREGROUND)
 
     async def _orphan(self, key: ObjectKey, metadata: Metadata) -> None:
         for dependent in self._informer.store.owned(metadata.uid):
-            found = self._metadata(dependent)
-            if found is not None:
-                await self._drop(dependent, found.uid, {metadata.uid})
+            uid = metadata_of(dependent.value).uid
+            await self._drop(dependent.key, uid, {metadata.uid})
         await self._finish(key, metadata, ORPHAN)
 
     async def _drop(self, key: ObjectKey, uid: str, owners: set[str]) -> None:

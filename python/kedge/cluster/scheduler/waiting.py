@@ -90,7 +90,7 @@ class Waiting:
                 heapq.heappush(self._moved, (parked.earliest, key))
 
     def wake(self, now: float) -> float | None:
-        """Moves what is due, and tells in how many seconds something else will be."""
+        """Moves what is due, and tells in how many seconds there is something to try."""
         while self._moved and self._moved[0][0] <= now:
             key = heapq.heappop(self._moved)[1]
             parked = self._parked.get(key)
@@ -98,6 +98,8 @@ class Waiting:
                 self.add(parked.pod)
         for parked in [each for each in self._parked.values() if each.since + FLUSH_AFTER <= now]:
             self.add(parked.pod)
+        if self._ready:
+            return 0.0
         flushes = (each.since + FLUSH_AFTER for each in self._parked.values())
         due = min([*flushes, *(when for when, _ in self._moved[:1])], default=None)
         return None if due is None else max(due - now, 0.0)

@@ -27,7 +27,7 @@ def test_a_parked_pod_waits_for_an_event_and_its_backoff():
     waiting.stir(1.1)
     assert waiting.pop() is None
     assert waiting.wake(1.1) is not None
-    waiting.wake(1.3)
+    assert waiting.wake(1.3) == 0
     assert waiting.pop() is pod
 
 
