@@ -218,7 +218,7 @@ class Store:
         )
         return Page([Listed(ObjectKey(*key), value, rev) for key, value, rev in items], revision, token)
 
-    def owned(self, uid: str) -> list[Listed]:  # type: ignore[valid-type]
+    def owned(self, uid: str) -> Sequence[Listed]:
         """Objects that name ``uid`` among their owners."""
         return [Listed(ObjectKey(*key), value, revision) for key, value, revision in self.handle.owned(uid)]
 

@@ -185,7 +185,7 @@ class Registry:
             status = obj.get("status", {})
             return await self._write_status(kind, key, lambda _: status, expected, options)
         return await self._modify(
-            kind, key, lambda _: orjson.loads(body), expected, options, subresource
+            kind, key, lambda _: orjson.loads(body), expected, options, subresource=subresource
         )
 
     async def patch(
