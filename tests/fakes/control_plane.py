@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
 from kedge.cluster.controllers import Config, all_controllers
@@ -14,7 +13,11 @@ from kedge.cluster.machinery.client import Client
 from kedge.cluster.machinery.informer import Informer
 from kedge.cluster.scheduler import Scheduler
 from kedge.errors import NotFound
+
 from tests.fakes.kubelet import TestKubelet
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
 
 MERGE = "application/merge-patch+json"
 RESOURCES = {
@@ -28,7 +31,9 @@ RESOURCES = {
 def key(resource: str, name: str = "", namespace: str = "default") -> ObjectKey:
     """The key of an object by its resource."""
     cluster_scoped = resource in {"nodes", "namespaces"}
-    return ObjectKey(RESOURCES.get(resource, ""), resource, "" if cluster_scoped else namespace, name)
+    return ObjectKey(
+        RESOURCES.get(resource, ""), resource, "" if cluster_scoped else namespace, name
+    )
 
 
 class ControlPlane:
@@ -58,7 +63,9 @@ class ControlPlane:
         for task in self._tasks:
             task.cancel()
 
-    async def node(self, name: str, *, labels: dict[str, str] | None = None, **allocatable: str) -> TestKubelet:
+    async def node(
+        self, name: str, *, labels: dict[str, str] | None = None, **allocatable: str
+    ) -> TestKubelet:
         kubelet = TestKubelet(self.registry, self.informer, name, **allocatable)
         self.spawn(kubelet)
         await kubelet.register(labels=labels or {})
@@ -76,11 +83,19 @@ class ControlPlane:
         await self.registry.create(key("namespaces", name), body)
         await self.until(lambda: self.get("serviceaccounts", "default", name) is not None)
 
-    async def deploy(self, name: str = "web", replicas: int = 3, image: str = "v1", **spec: Any) -> None:
+    async def deploy(
+        self, name: str = "web", replicas: int = 3, image: str = "v1", **spec: Any
+    ) -> None:
         await self.workload("Deployment", name, image, replicas=replicas, **spec)
 
     async def workload(
-        self, kind: str, name: str, image: str = "v1", *, pod: dict[str, Any] | None = None, **spec: Any
+        self,
+        kind: str,
+        name: str,
+        image: str = "v1",
+        *,
+        pod: dict[str, Any] | None = None,
+        **spec: Any,
     ) -> None:
         labels = {"app": name}
         containers = [{"name": "c", "image": image}]
@@ -90,7 +105,10 @@ class ControlPlane:
             "metadata": {"name": name, "namespace": "default"},
             "spec": {
                 "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": {"containers": containers, **(pod or {})}},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"containers": containers, **(pod or {})},
+                },
                 **spec,
             },
         }
@@ -145,7 +163,9 @@ class ControlPlane:
 
 
 @contextlib.asynccontextmanager
-async def running(store: Any, registry: Any, config: Config | None = None) -> AsyncIterator[ControlPlane]:
+async def running(
+    store: Any, registry: Any, config: Config | None = None
+) -> AsyncIterator[ControlPlane]:
     """A control plane with namespaces ``default`` and ``kube-node-lease``."""
     plane = ControlPlane(store, registry)
     async with asyncio.TaskGroup() as group:

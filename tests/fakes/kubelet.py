@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
-from kedge.cluster.machinery.informer import Informer
-from kedge.cluster.machinery.records import Pod
 from kedge.cluster.machinery.times import micro_text_of, text_of
 from kedge.errors import Conflict, NotFound
+
+if TYPE_CHECKING:
+    from kedge.cluster.machinery.informer import Informer
+    from kedge.cluster.machinery.records import Pod
 
 MERGE = "application/merge-patch+json"
 
@@ -61,7 +63,9 @@ class TestKubelet:
 
     async def renew(self) -> None:
         """Renews the Lease."""
-        await self._registry.patch(self._lease, {"spec": {"renewTime": micro_text_of(time.time())}}, MERGE)
+        await self._registry.patch(
+            self._lease, {"spec": {"renewTime": micro_text_of(time.time())}}, MERGE
+        )
 
     async def report(self) -> None:
         """Reports the node's own condition."""
@@ -75,7 +79,9 @@ class TestKubelet:
             "lastTransitionTime": now,
         }
         key = ObjectKey("", "nodes", "", self.name)
-        await self._registry.patch(key, {"status": {"conditions": [ready]}}, MERGE, subresource="status")
+        await self._registry.patch(
+            key, {"status": {"conditions": [ready]}}, MERGE, subresource="status"
+        )
 
     async def come_back(self) -> None:
         """The link is there again: the lease is renewed, and what waited is done."""

@@ -47,7 +47,13 @@ def pod(
     }
     if owner:
         metadata["ownerReferences"] = [
-            {"uid": owner, "kind": owner_kind, "name": owner, "apiVersion": "apps/v1", "controller": True}
+            {
+                "uid": owner,
+                "kind": owner_kind,
+                "name": owner,
+                "apiVersion": "apps/v1",
+                "controller": True,
+            }
         ]
     if deleted:
         metadata["deletionTimestamp"] = created
@@ -83,7 +89,11 @@ def node(
 ) -> records.Node:
     """A node's record."""
     body = {
-        "metadata": {"name": name, "uid": _uid("node"), "labels": {"kubernetes.io/hostname": name, **(labels or {})}},
+        "metadata": {
+            "name": name,
+            "uid": _uid("node"),
+            "labels": {"kubernetes.io/hostname": name, **(labels or {})},
+        },
         "spec": {"taints": taints, "unschedulable": unschedulable},
         "status": {
             "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110", **(allocatable or {})},

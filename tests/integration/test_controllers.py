@@ -6,18 +6,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver.registry import Registry
 from kedge.cluster.controllers import Config
 from kedge.cluster.machinery.conditions import find
 from kedge.store import Store, delete
+
 from tests.fakes.control_plane import MERGE, ControlPlane, key, running
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 GRACE = 0.5
 
@@ -103,7 +105,9 @@ async def test_nothing_is_written_once_all_is_as_wanted(plane: ControlPlane):
     assert plane.store.revision == before
 
 
-async def test_a_rollout_replaces_every_pod_and_undo_brings_the_old_template_back(alive: ControlPlane):
+async def test_a_rollout_replaces_every_pod_and_undo_brings_the_old_template_back(
+    alive: ControlPlane,
+):
     await alive.deploy(replicas=3)
     await alive.until(lambda: rolled_out(alive))
     await alive.set_image("deployments", "web", "v2")
@@ -126,7 +130,11 @@ async def test_a_rollout_that_cannot_start_keeps_the_old_pods(alive: ControlPlan
     for kubelet in alive.kubelets.values():
         kubelet.broken_images.add("bad")
     await alive.set_image("deployments", "web", "bad")
-    await alive.until(lambda: len([p for p in alive.all("pods") if p["spec"]["containers"][0]["image"] == "bad"]) == 2)
+    await alive.until(
+        lambda: (
+            len([p for p in alive.all("pods") if p["spec"]["containers"][0]["image"] == "bad"]) == 2
+        )
+    )
     await alive.settled()
     assert len(alive.ready(image="v1")) == 3
     assert len(alive.all("pods")) == 5
@@ -136,8 +144,12 @@ async def test_scaling_up_and_down_ends_with_the_number_asked_for(alive: Control
     await alive.deploy(replicas=2)
     await alive.until(lambda: rolled_out(alive))
     for replicas in (7, 1, 0):
-        await alive.registry.patch(key("deployments", "web"), {"spec": {"replicas": replicas}}, MERGE)
-        await alive.until(lambda count=replicas: len(alive.all("pods")) == count and rolled_out(alive))
+        await alive.registry.patch(
+            key("deployments", "web"), {"spec": {"replicas": replicas}}, MERGE
+        )
+        await alive.until(
+            lambda count=replicas: len(alive.all("pods")) == count and rolled_out(alive)
+        )
 
 
 async def test_fifty_pods_are_created_exactly_once_each(plane: ControlPlane):
@@ -154,7 +166,9 @@ async def test_a_deleted_pod_is_replaced(alive: ControlPlane):
     await alive.until(lambda: rolled_out(alive))
     victim = alive.ready()[0]["metadata"]
     await alive.registry.delete(key("pods", victim["name"]), {})
-    await alive.until(lambda: victim["uid"] not in {pod["metadata"]["uid"] for pod in alive.all("pods")})
+    await alive.until(
+        lambda: victim["uid"] not in {pod["metadata"]["uid"] for pod in alive.all("pods")}
+    )
     await alive.until(lambda: len(alive.ready()) == 2)
 
 
@@ -169,7 +183,9 @@ async def test_a_matching_stray_is_adopted_and_a_relabelled_pod_released(alive: 
     await alive.workload("ReplicaSet", "web", replicas=2)
     await alive.until(lambda: len(alive.ready()) == 2)
     assert alive.get("pods", "stray")["metadata"]["ownerReferences"][0]["name"] == "web"
-    await alive.registry.patch(key("pods", "stray"), {"metadata": {"labels": {"app": "debug"}}}, MERGE)
+    await alive.registry.patch(
+        key("pods", "stray"), {"metadata": {"labels": {"app": "debug"}}}, MERGE
+    )
     await alive.until(lambda: len(alive.ready()) == 3)
     assert not alive.get("pods", "stray")["metadata"].get("ownerReferences")
 
@@ -236,24 +252,37 @@ async def test_what_every_namespace_has_is_made_again(alive: ControlPlane):
     await alive.until(lambda: alive.get("serviceaccounts", "default") is not None)
     bundle = key("configmaps", "kube-root-ca.crt")
     await alive.registry.patch(bundle, {"data": {"ca.crt": "forged", "extra": "x"}}, MERGE)
-    await alive.until(lambda: alive.get("configmaps", "kube-root-ca.crt")["data"] == {"ca.crt": "CA"})
+    await alive.until(
+        lambda: alive.get("configmaps", "kube-root-ca.crt")["data"] == {"ca.crt": "CA"}
+    )
 
 
-async def test_a_daemon_set_runs_once_on_each_node_also_on_new_and_cordoned_ones(alive: ControlPlane):
+async def test_a_daemon_set_runs_once_on_each_node_also_on_new_and_cordoned_ones(
+    alive: ControlPlane,
+):
     await alive.workload("DaemonSet", "agent")
     await alive.until(lambda: len(alive.ready()) == 2)
     await alive.node("n3")
     await alive.registry.patch(key("nodes", "n3"), {"spec": {"unschedulable": True}}, MERGE)
-    await alive.until(lambda: {pod["spec"]["nodeName"] for pod in alive.ready()} == {"n1", "n2", "n3"})
+    await alive.until(
+        lambda: {pod["spec"]["nodeName"] for pod in alive.ready()} == {"n1", "n2", "n3"}
+    )
     await alive.until(lambda: (alive.get("daemonsets", "agent")["status"]).get("numberReady") == 3)
     await alive.set_image("daemonsets", "agent", "v2")
     await alive.until(lambda: len(alive.ready(image="v2")) == 3 and len(alive.all("pods")) == 3)
 
 
 async def test_a_pod_without_room_waits_says_why_and_goes_when_there_is(alive: ControlPlane):
-    requests = {"containers": [{"name": "c", "image": "v1", "resources": {"requests": {"cpu": "12"}}}]}
+    requests = {
+        "containers": [{"name": "c", "image": "v1", "resources": {"requests": {"cpu": "12"}}}]
+    }
     await alive.deploy(replicas=1, pod=requests)
-    await alive.until(lambda: condition((alive.all("pods") or [None])[0], "PodScheduled").get("reason") == "Unschedulable")
+    await alive.until(
+        lambda: (
+            condition((alive.all("pods") or [None])[0], "PodScheduled").get("reason")
+            == "Unschedulable"
+        )
+    )
     (pod,) = alive.all("pods")
     wanted = "0/2 nodes are available: 2 Insufficient cpu."
     assert condition(pod, "PodScheduled")["message"] == wanted
@@ -269,7 +298,11 @@ async def test_gates_and_foreign_schedulers_are_respected(alive: ControlPlane):
     await alive.until(lambda: len(alive.all("pods")) == 2)
     await alive.settled()
     assert not any(pod["spec"].get("nodeName") for pod in alive.all("pods"))
-    name = next(p["metadata"]["name"] for p in alive.all("pods") if p["metadata"]["labels"]["app"] == "gated")
+    name = next(
+        p["metadata"]["name"]
+        for p in alive.all("pods")
+        if p["metadata"]["labels"]["app"] == "gated"
+    )
     await alive.registry.patch(key("pods", name), {"spec": {"schedulingGates": []}}, MERGE)
     await alive.until(lambda: len(alive.ready()) == 1)
 
@@ -288,7 +321,9 @@ async def test_a_node_out_of_reach_keeps_its_pods_and_comes_back(alive: ControlP
     pods = {pod["metadata"]["uid"] for pod in alive.all("pods")}
     edge = alive.kubelets["n2"]
     edge.away = True
-    await alive.until(lambda: condition(alive.get("nodes", "n2"), "Ready").get("status") == "Unknown")
+    await alive.until(
+        lambda: condition(alive.get("nodes", "n2"), "Ready").get("status") == "Unknown"
+    )
     await alive.until(lambda: len(alive.ready()) == 2)
     await alive.settled()
     lost = alive.get("nodes", "n2")
@@ -299,13 +334,19 @@ async def test_a_node_out_of_reach_keeps_its_pods_and_comes_back(alive: ControlP
     marked = [pod for pod in alive.all("pods") if pod["spec"]["nodeName"] == "n2"]
     assert {condition(pod, "Ready")["reason"] for pod in marked} == {"NodeUnreachable"}
     assert {pod["status"]["phase"] for pod in marked} == {"Running"}
-    assert {pod["metadata"]["uid"] for pod in alive.all("pods")} == pods, "nothing is deleted or replaced"
+    assert {pod["metadata"]["uid"] for pod in alive.all("pods")} == pods, (
+        "nothing is deleted or replaced"
+    )
     assert condition(alive.get("deployments", "web"), "Available")["status"] == "False"
 
     await edge.come_back()
     begun = time.monotonic()
-    await alive.until(lambda: rolled_out(alive) and not alive.get("nodes", "n2")["spec"].get("taints"))
-    assert time.monotonic() - begun < GRACE, "what was marked is taken back at once, not after a grace"
+    await alive.until(
+        lambda: rolled_out(alive) and not alive.get("nodes", "n2")["spec"].get("taints")
+    )
+    assert time.monotonic() - begun < GRACE, (
+        "what was marked is taken back at once, not after a grace"
+    )
     assert {pod["metadata"]["uid"] for pod in alive.ready()} == pods
     assert len(edge.started) == 2, "no container was started again"
 
@@ -313,14 +354,18 @@ async def test_a_node_out_of_reach_keeps_its_pods_and_comes_back(alive: ControlP
 async def test_a_renewed_lease_alone_takes_the_marks_back(alive: ControlPlane):
     edge = alive.kubelets["n2"]
     edge.away = True
-    await alive.until(lambda: condition(alive.get("nodes", "n2"), "Ready").get("status") == "Unknown")
+    await alive.until(
+        lambda: condition(alive.get("nodes", "n2"), "Ready").get("status") == "Unknown"
+    )
     await alive.settled()
     edge.away = False
     await alive.until(lambda: condition(alive.get("nodes", "n2"), "Ready").get("status") == "True")
     await alive.until(lambda: not alive.get("nodes", "n2")["spec"].get("taints"))
 
 
-async def test_a_pod_deleted_while_its_node_is_away_stays_until_the_node_reports(alive: ControlPlane):
+async def test_a_pod_deleted_while_its_node_is_away_stays_until_the_node_reports(
+    alive: ControlPlane,
+):
     await alive.workload("DaemonSet", "agent")
     await alive.until(lambda: len(alive.ready()) == 2)
     edge = alive.kubelets["n2"]

@@ -9,7 +9,6 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from kedge.cluster.controllers.deployments.rollout import decide
 
 
@@ -19,7 +18,13 @@ class World:
     def __init__(self, replicas: int, surge: int, unavailable: int) -> None:
         self.surge, self.unavailable = surge, unavailable
         self.deployment: dict[str, Any] = {
-            "metadata": {"name": "web", "namespace": "d", "uid": "d", "generation": 1, "annotations": {}},
+            "metadata": {
+                "name": "web",
+                "namespace": "d",
+                "uid": "d",
+                "generation": 1,
+                "annotations": {},
+            },
             "spec": {
                 "replicas": replicas,
                 "selector": {"matchLabels": {"app": "web"}},
@@ -40,11 +45,15 @@ class World:
         decision = decide(self.deployment, views, old_pods=False, now=0.0)
         self.deployment["status"] = decision.status
         if decision.revision:
-            self.deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = decision.revision
+            self.deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = (
+                decision.revision
+            )
         if decision.create is not None:
             created = decision.create
             name = created["metadata"]["name"]
-            created["metadata"].update(uid=name, creationTimestamp=f"2026-01-01T00:00:{len(self.sets):02d}Z")
+            created["metadata"].update(
+                uid=name, creationTimestamp=f"2026-01-01T00:00:{len(self.sets):02d}Z"
+            )
             self.sets[name], self.pods[name] = created, []
         for target, patch in decision.annotate:
             annotations = self.sets[target.name]["metadata"]["annotations"]
@@ -66,7 +75,11 @@ class World:
     def report(self, name: str) -> None:
         pods = self.pods[name]
         ready = sum(pods)
-        self.sets[name]["status"] = {"replicas": len(pods), "readyReplicas": ready, "availableReplicas": ready}
+        self.sets[name]["status"] = {
+            "replicas": len(pods),
+            "readyReplicas": ready,
+            "availableReplicas": ready,
+        }
 
     def settle(self) -> None:
         for _ in range(200):
@@ -90,7 +103,9 @@ class World:
     replicas=st.integers(1, 12),
     surge=st.integers(0, 4),
     unavailable=st.integers(0, 4),
-    steps=st.lists(st.tuples(st.sampled_from(["look", "fill", "ready"]), st.integers(0, 9)), max_size=120),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["look", "fill", "ready"]), st.integers(0, 9)), max_size=120
+    ),
     images=st.lists(st.integers(1, 3), min_size=1, max_size=3),
 )
 def test_a_rollout_keeps_both_bounds_and_ends(replicas, surge, unavailable, steps, images):

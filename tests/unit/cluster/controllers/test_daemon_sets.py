@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from kedge.cluster.controllers.daemon_sets.placement import HASH, Place, Template, place, pod_for
 from kedge.cluster.controllers.daemon_sets.plan import OnNode, Plan, Planner, Strategy, strategy_of
 from kedge.cluster.controllers.daemon_sets.status import status_of
-from kedge.cluster.machinery.records import Pod
+
 from tests.fakes import objects
+
+if TYPE_CHECKING:
+    from kedge.cluster.machinery.records import Pod
 
 ROLLING = Strategy(rolling=True, max_unavailable=1, max_surge=0)
 SURGE = Strategy(rolling=True, max_unavailable=0, max_surge=1)
@@ -50,7 +52,9 @@ def names(pods: list[Pod]) -> list[str]:
         ({"key": "dedicated", "value": "x", "effect": "PreferNoSchedule"}, True, True),
     ],
 )
-def test_daemons_tolerate_what_ails_a_node_but_not_foreign_taints(taint, should_run: bool, may_stay: bool):
+def test_daemons_tolerate_what_ails_a_node_but_not_foreign_taints(
+    taint, should_run: bool, may_stay: bool
+):
     node = objects.node("a", taints=[taint])
     assert place(Template.of(template()), node) == Place(should_run, may_stay)
 
@@ -95,7 +99,9 @@ def test_each_node_gets_one_pod_and_nodes_that_do_not_fit_none():
 
 
 def test_a_failed_pod_is_deleted_and_a_terminating_one_waited_for():
-    decided = plan(ROLLING, on("a", daemon("a", phase="Failed")), on("b", daemon("b", deleted=True)))
+    decided = plan(
+        ROLLING, on("a", daemon("a", phase="Failed")), on("b", daemon("b", deleted=True))
+    )
     assert decided.create == []
     assert names(decided.failed) == ["a"]
     assert names(decided.delete) == ["a"]
@@ -147,8 +153,14 @@ def test_a_surge_starts_the_new_pod_before_the_old_one_goes():
     [
         ({}, ROLLING),
         ({"type": "OnDelete"}, ON_DELETE),
-        ({"rollingUpdate": {"maxUnavailable": "30%"}}, Strategy(rolling=True, max_unavailable=3, max_surge=0)),
-        ({"rollingUpdate": {"maxSurge": 2, "maxUnavailable": 0}}, Strategy(rolling=True, max_unavailable=0, max_surge=2)),
+        (
+            {"rollingUpdate": {"maxUnavailable": "30%"}},
+            Strategy(rolling=True, max_unavailable=3, max_surge=0),
+        ),
+        (
+            {"rollingUpdate": {"maxSurge": 2, "maxUnavailable": 0}},
+            Strategy(rolling=True, max_unavailable=0, max_surge=2),
+        ),
         ({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}, ROLLING),
     ],
 )

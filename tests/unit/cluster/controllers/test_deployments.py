@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from kedge.cluster.controllers.deployments import history
 from kedge.cluster.controllers.deployments.model import Deployment, ReplicaSet, fenceposts
 from kedge.cluster.controllers.deployments.rollout import decide
@@ -16,7 +15,10 @@ NOW = 1_800_000_000.0
 
 
 def template(image: str = "v1") -> dict[str, Any]:
-    return {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": image}]}}
+    return {
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": image}]},
+    }
 
 
 def deployment(replicas: int = 4, image: str = "v1", **spec: Any) -> dict[str, Any]:
@@ -36,7 +38,10 @@ def deployment(replicas: int = 4, image: str = "v1", **spec: Any) -> dict[str, A
             "template": template(image),
             "progressDeadlineSeconds": 600,
             "revisionHistoryLimit": 10,
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1},
+            },
             **spec,
         },
         "status": status,
@@ -98,7 +103,9 @@ def look(body: dict[str, Any], *replica_sets: dict[str, Any], old_pods: bool = F
         ({"maxSurge": "100%", "maxUnavailable": 2}, 5, 5, 2),
     ],
 )
-def test_surge_is_rounded_up_and_unavailable_down(rolling, replicas: int, surge: int, unavailable: int):
+def test_surge_is_rounded_up_and_unavailable_down(
+    rolling, replicas: int, surge: int, unavailable: int
+):
     assert fenceposts(rolling, replicas) == (surge, unavailable)
 
 
@@ -135,7 +142,9 @@ def test_a_new_template_starts_within_the_surge():
         (4, 0, 1, 1, {"web-v1": 2}),
     ],
 )
-def test_a_rolling_update_moves_in_steps(old: int, old_available: int, new: int, new_available: int, wanted):
+def test_a_rolling_update_moves_in_steps(
+    old: int, old_available: int, new: int, new_available: int, wanted
+):
     decision = look(
         deployment(4, "v2"),
         replica_set("v1", old, available=old_available),
@@ -191,7 +200,9 @@ def test_scaling_in_the_middle_of_a_rollout_is_proportional():
 
 
 def test_scaling_down_to_zero_empties_every_replica_set():
-    decision = look(deployment(0, "v2"), replica_set("v1", 3), replica_set("v2", 2, revision=2, created=1))
+    decision = look(
+        deployment(0, "v2"), replica_set("v1", 3), replica_set("v2", 2, revision=2, created=1)
+    )
     assert sizes(decision) == {"web-v1": 0, "web-v2": 0}
 
 
@@ -217,7 +228,13 @@ def test_status_is_complete_only_when_all_are_new_and_available():
 
 def test_a_rollout_that_stands_still_past_its_deadline_is_reported():
     started = conditions.with_condition(
-        [], "Progressing", "True", reason="ReplicaSetUpdated", message="", now=NOW - 601, updates=True
+        [],
+        "Progressing",
+        "True",
+        reason="ReplicaSetUpdated",
+        message="",
+        now=NOW - 601,
+        updates=True,
     )
     numbers = {"updatedReplicas": 1, "replicas": 4, "readyReplicas": 3, "availableReplicas": 3}
     body = deployment(4, "v2", status={**numbers, "conditions": started})
@@ -228,11 +245,19 @@ def test_a_rollout_that_stands_still_past_its_deadline_is_reported():
 
 def test_a_rollout_under_way_is_looked_at_again_at_its_deadline():
     started = conditions.with_condition(
-        [], "Progressing", "True", reason="ReplicaSetUpdated", message="", now=NOW - 100, updates=True
+        [],
+        "Progressing",
+        "True",
+        reason="ReplicaSetUpdated",
+        message="",
+        now=NOW - 100,
+        updates=True,
     )
     numbers = {"updatedReplicas": 1, "replicas": 4, "readyReplicas": 3, "availableReplicas": 3}
     body = deployment(4, "v2", status={**numbers, "conditions": started})
-    decision = look(body, replica_set("v1", 3), replica_set("v2", 1, available=0, revision=2, created=1))
+    decision = look(
+        body, replica_set("v1", 3), replica_set("v2", 1, available=0, revision=2, created=1)
+    )
     assert decision.again_seconds == pytest.approx(501)
 
 
@@ -242,7 +267,11 @@ def test_a_second_look_at_a_settled_deployment_changes_nothing():
     settled = {**body, "status": first.status}
     second = decide(settled, [replica_set("v1", 4)], old_pods=False, now=NOW + 60)
     assert second.status == first.status
-    assert not (second.create or second.scale or second.annotate or second.delete or second.revision)
+    assert not (second.create)
+    assert not (second.scale)
+    assert not (second.annotate)
+    assert not (second.delete)
+    assert not (second.revision)
     assert second.again_seconds is None
 
 
@@ -257,7 +286,10 @@ def test_a_failure_of_a_replica_set_is_shown():
 
 def test_the_template_hash_ignores_the_hash_label_and_the_order_of_keys():
     plain = template()
-    labelled = {"spec": plain["spec"], "metadata": {"labels": {"pod-template-hash": "x", "app": "web"}}}
+    labelled = {
+        "spec": plain["spec"],
+        "metadata": {"labels": {"pod-template-hash": "x", "app": "web"}},
+    }
     assert history.template_hash(plain, 0) == history.template_hash(labelled, 0)
     assert history.template_hash(plain, 0) != history.template_hash(plain, 1)
 
@@ -266,11 +298,14 @@ def test_a_deployment_on_its_way_out_does_nothing_but_report():
     body = deployment(4, "v2")
     body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     decision = look(body, replica_set("v1", 2))
-    assert not (decision.create or decision.scale or decision.annotate)
+    assert not any((decision.create, decision.scale, decision.annotate))
     assert decision.status["replicas"] == 2
 
 
 def test_views_read_what_admission_leaves_out():
-    bare = {"metadata": {"name": "w", "namespace": "d", "uid": "u"}, "spec": {"selector": {}, "template": {}}}
+    bare = {
+        "metadata": {"name": "w", "namespace": "d", "uid": "u"},
+        "spec": {"selector": {}, "template": {}},
+    }
     assert Deployment.of(bare).replicas == 1
     assert ReplicaSet.of({**bare, "spec": {"template": {}}}).replicas == 1

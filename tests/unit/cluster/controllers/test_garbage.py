@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
-
 from kedge.cluster.controllers.garbage import FOREGROUND, ORPHAN, Owner, Verdict, judge
 from kedge.cluster.controllers.pod_garbage import surplus
 from kedge.cluster.machinery.wire import OwnerReference
+
 from tests.fakes import objects
 
 SOLID, WAITING, ABSENT = Owner.SOLID, Owner.WAITING, Owner.ABSENT
@@ -29,12 +29,17 @@ SOLID, WAITING, ABSENT = Owner.SOLID, Owner.WAITING, Owner.ABSENT
         ([ABSENT], [FOREGROUND], False, Verdict(delete="Foreground")),
     ],
 )
-def test_an_object_is_judged_by_its_owners(owners, finalizers, has_dependents: bool, wanted: Verdict):
+def test_an_object_is_judged_by_its_owners(
+    owners, finalizers, has_dependents: bool, wanted: Verdict
+):
     references = [(OwnerReference(str(index)), how) for index, how in enumerate(owners)]
     assert judge(references, finalizers, has_dependents=has_dependents) == wanted
 
 
 def test_the_oldest_finished_pods_over_the_limit_go():
-    pods = [objects.pod(f"p{day}", phase="Failed", created=f"2026-01-0{day}T00:00:00Z") for day in (3, 1, 2)]
+    pods = [
+        objects.pod(f"p{day}", phase="Failed", created=f"2026-01-0{day}T00:00:00Z")
+        for day in (3, 1, 2)
+    ]
     assert [pod.name for pod in surplus(pods, 1)] == ["p1", "p2"]
     assert surplus(pods, 3) == []

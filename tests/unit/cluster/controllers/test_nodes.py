@@ -18,7 +18,12 @@ def node(ready: str = "True", reason: str = "KubeletReady", **spec: Any) -> dict
         "status": {
             "conditions": [
                 {"type": "DiskPressure", "status": "False", "reason": "KubeletHasNoDiskPressure"},
-                {"type": "Ready", "status": ready, "reason": reason, "lastHeartbeatTime": "2026-01-01T00:00:00Z"},
+                {
+                    "type": "Ready",
+                    "status": ready,
+                    "reason": reason,
+                    "lastHeartbeatTime": "2026-01-01T00:00:00Z",
+                },
             ]
         },
     }
@@ -108,7 +113,12 @@ def test_taints_of_others_stay_and_ours_go():
 
 def pod(ready: str = "True", reason: str | None = None) -> dict[str, Any]:
     condition = {"type": "Ready", "status": ready, **({"reason": reason} if reason else {})}
-    return {"status": {"phase": "Running", "conditions": [{"type": "PodScheduled", "status": "True"}, condition]}}
+    return {
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "PodScheduled", "status": "True"}, condition],
+        }
+    }
 
 
 def test_a_ready_pod_of_a_lost_node_is_marked_and_taken_back():

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-
 from kedge.cluster.controllers.replica_sets import (
     BURST,
     claim,
@@ -13,14 +12,24 @@ from kedge.cluster.controllers.replica_sets import (
     seconds_to_next_available,
     status_of,
 )
+
 from tests.fakes import objects
 
 
 @pytest.mark.parametrize(
     ("replicas", "present", "created", "deleted"),
-    [(3, 0, 3, 0), (3, 2, 1, 0), (3, 3, 0, 0), (1, 3, 0, 2), (0, 2, 0, 2), (BURST + 9, 0, BURST, 0)],
+    [
+        (3, 0, 3, 0),
+        (3, 2, 1, 0),
+        (3, 3, 0, 0),
+        (1, 3, 0, 2),
+        (0, 2, 0, 2),
+        (BURST + 9, 0, BURST, 0),
+    ],
 )
-def test_the_difference_is_created_or_deleted(replicas: int, present: int, created: int, deleted: int):
+def test_the_difference_is_created_or_deleted(
+    replicas: int, present: int, created: int, deleted: int
+):
     pods = [objects.pod(node="a") for _ in range(present)]
     decided = plan(objects.workload(replicas=replicas), pods)
     assert (decided.create, len(decided.delete)) == (created, deleted)
@@ -49,7 +58,9 @@ def test_pods_go_in_the_order_of_upstream():
     together = objects.pod("together", node="d", ready=True, ready_since=1)
     also = objects.pod("also", node="d", ready=True, ready_since=1)
     restarted = objects.pod("restarted", node="e", ready=True, ready_since=1, restarts=4)
-    young = objects.pod("young", node="f", ready=True, ready_since=1, created="2026-01-09T00:00:00Z")
+    young = objects.pod(
+        "young", node="f", ready=True, ready_since=1, created="2026-01-09T00:00:00Z"
+    )
     old = objects.pod("old", node="g", ready=True, ready_since=1)
     wanted = [unassigned, pending, unready, cheap, together, also, restarted, young, old]
     names = [pod.name for pod in deletion_order(wanted[::-1])]

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from kedge.cluster.scheduler.core import Placed, Unschedulable, schedule
 from kedge.cluster.scheduler.snapshot import Snapshot
+
 from tests.fakes import objects
 
 
@@ -74,7 +74,10 @@ def test_what_other_pods_took_is_gone_until_they_go():
     known = snapshot(objects.node("a", allocatable={"cpu": "2"}))
     other = objects.pod(node="a", requests={"cpu": "1500m"})
     known.put_pod(other, "a")
-    assert place(waiting(requests={"cpu": "1"}), known) == "0/1 nodes are available: 1 Insufficient cpu."
+    assert (
+        place(waiting(requests={"cpu": "1"}), known)
+        == "0/1 nodes are available: 1 Insufficient cpu."
+    )
     known.remove_pod(other.key)
     assert place(waiting(requests={"cpu": "1"}), known) == "a"
 
@@ -193,6 +196,9 @@ def test_pods_of_a_node_that_is_unknown_are_counted_when_it_appears():
     known.put_pod(objects.pod(node="late", requests={"cpu": "4"}), "late")
     assert len(known) == 0
     known.put_node(objects.node("late", allocatable={"cpu": "4"}))
-    assert place(waiting(requests={"cpu": "1"}), known) == "0/1 nodes are available: 1 Insufficient cpu."
+    assert (
+        place(waiting(requests={"cpu": "1"}), known)
+        == "0/1 nodes are available: 1 Insufficient cpu."
+    )
     known.remove_node("late")
     assert place(waiting(), known) == "no nodes available to schedule pods"

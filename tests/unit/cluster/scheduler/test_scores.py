@@ -9,6 +9,7 @@ from typing import Any
 from kedge.cluster.scheduler.core import Placed, Unschedulable, schedule
 from kedge.cluster.scheduler.scores import balanced, least
 from kedge.cluster.scheduler.snapshot import Snapshot
+
 from tests.fakes import objects
 
 ZONE = "topology.kubernetes.io/zone"
@@ -60,9 +61,13 @@ def test_pods_that_request_nothing_spread_too():
 
 def test_a_node_with_a_disliked_taint_comes_last():
     taint = {"key": "old", "effect": "PreferNoSchedule"}
-    known = snapshot(objects.node("old", taints=[taint]), objects.node("new", allocatable={"cpu": "1"}))
+    known = snapshot(
+        objects.node("old", taints=[taint]), objects.node("new", allocatable={"cpu": "1"})
+    )
     assert place_many(known, 3) == {"new": 3}
-    tolerating = snapshot(objects.node("old", taints=[taint]), objects.node("new", allocatable={"cpu": "1"}))
+    tolerating = snapshot(
+        objects.node("old", taints=[taint]), objects.node("new", allocatable={"cpu": "1"})
+    )
     wanted = {"tolerations": [{"key": "old", "operator": "Exists"}]}
     assert place_many(tolerating, 1, spec=wanted, requests={"cpu": "500m"}) == {"old": 1}
 
@@ -77,7 +82,9 @@ def test_preferred_affinity_weighs():
 
 
 def test_pods_of_one_owner_spread_over_hosts_and_zones():
-    nodes = [objects.node(f"{zone}{number}", labels={ZONE: zone}) for zone in "xy" for number in (1, 2)]
+    nodes = [
+        objects.node(f"{zone}{number}", labels={ZONE: zone}) for zone in "xy" for number in (1, 2)
+    ]
     known = snapshot(*nodes)
     known.put_pod(objects.pod(node="y1", requests={"cpu": "1"}), "y1")
     where = place_many(known, 4, owner="rs-1")
@@ -85,7 +92,10 @@ def test_pods_of_one_owner_spread_over_hosts_and_zones():
 
 
 def test_a_hard_constraint_keeps_the_skew():
-    known = snapshot(objects.node("a", labels={ZONE: "x"}), objects.node("b", labels={ZONE: "y"}, allocatable={"pods": "1"}))
+    known = snapshot(
+        objects.node("a", labels={ZONE: "x"}),
+        objects.node("b", labels={ZONE: "y"}, allocatable={"pods": "1"}),
+    )
     pod = {"labels": {"app": "web"}, "spec": {"topologySpreadConstraints": [constraint(ZONE)]}}
     where = place_many(known, 4, **pod)
     assert (where["a"], where["b"]) == (2, 1)
@@ -115,7 +125,10 @@ def test_match_label_keys_count_only_pods_of_the_same_template():
         known.put_pod(objects.pod(node="a", labels=old), "a")
     host = "kubernetes.io/hostname"
     spread = [constraint(host, matchLabelKeys=["pod-template-hash"])]
-    new = {"labels": {"app": "web", "pod-template-hash": "new"}, "spec": {"topologySpreadConstraints": spread}}
+    new = {
+        "labels": {"app": "web", "pod-template-hash": "new"},
+        "spec": {"topologySpreadConstraints": spread},
+    }
     assert place_many(known, 4, **new) == {"a": 2, "b": 2}
 
 

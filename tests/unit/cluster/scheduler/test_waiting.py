@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from kedge.cluster.scheduler.waiting import FLUSH_AFTER, LONGEST_BACKOFF, Waiting
+
 from tests.fakes import objects
 
 
 def test_the_higher_priority_goes_first_then_the_older():
     waiting = Waiting()
     for name, day, priority in (("young", 2, 0), ("old", 1, 0), ("vip", 3, 9)):
-        waiting.add(objects.pod(name, created=f"2026-01-0{day}T00:00:00Z", spec={"priority": priority}))
+        waiting.add(
+            objects.pod(name, created=f"2026-01-0{day}T00:00:00Z", spec={"priority": priority})
+        )
     assert [waiting.pop().name for _ in range(3)] == ["vip", "old", "young"]
     assert waiting.pop() is None
 
