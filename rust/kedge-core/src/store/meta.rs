@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::store::record::Links;
 use crate::{Error, Kind, Result};
 
 /// The parts of an object that indexes and selectors read.
@@ -70,26 +71,26 @@ impl<'a> Meta<'a> {
         self.metadata.labels.as_ref()?.get(key).map(AsRef::as_ref)
     }
 
-    /// Index entries of the object: the node, then owners.
-    pub(crate) fn node(&self) -> &str {
-        self.spec.node_name.as_deref().unwrap_or_default()
-    }
-
-    /// The uids of its owners.
-    pub(crate) fn owners(&self) -> Vec<&str> {
+    /// What the object is indexed by.
+    pub(crate) fn links(&self) -> Links {
         let owners = self.metadata.owner_references.as_deref().unwrap_or_default();
-        let mut uids: Vec<&str> =
-            owners.iter().map(|owner| owner.uid.as_ref()).filter(|uid| !uid.is_empty()).collect();
-        uids.sort_unstable();
-        uids.dedup();
-        uids
+        let mut owners: Vec<String> = owners
+            .iter()
+            .map(|owner| owner.uid.to_string())
+            .filter(|uid| !uid.is_empty())
+            .collect();
+        owners.sort_unstable();
+        owners.dedup();
+        Links { node: self.spec.node_name.as_deref().unwrap_or_default().to_owned(), owners }
     }
 }
 
 #[derive(Deserialize)]
-struct Versioned<'a> {
+struct Whole<'a> {
     #[serde(borrow, default)]
     metadata: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    spec: Spec<'a>,
 }
 
 #[derive(Deserialize)]
@@ -97,28 +98,58 @@ struct Versioned<'a> {
 struct Version<'a> {
     #[serde(borrow, default)]
     resource_version: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    owner_references: Option<Vec<Owner<'a>>>,
 }
 
-/// The same JSON with `metadata.resourceVersion` set; nothing else changes.
-pub(crate) fn stamp(value: &[u8], revision: u64) -> Result<Vec<u8>> {
-    let invalid = |error| Error::new(Kind::Invalid, format!("not a JSON object: {error}"));
-    let found: Versioned<'_> = serde_json::from_slice(value).map_err(invalid)?;
-    let metadata =
-        found.metadata.ok_or_else(|| Error::new(Kind::Invalid, "object without metadata"))?.get();
-    let version: Version<'_> = serde_json::from_str(metadata).map_err(invalid)?;
-    let (from, until, text) = if let Some(old) = version.resource_version {
-        let from = offset(value, old.get());
-        (from, from + old.get().len(), format!("\"{revision}\""))
-    } else {
-        let from = offset(value, metadata) + 1;
-        let comma = if metadata[1..].trim_start().starts_with('}') { "" } else { "," };
-        (from, from, format!("\"resourceVersion\":\"{revision}\"{comma}"))
-    };
-    let mut stamped = Vec::with_capacity(value.len() + text.len());
-    stamped.extend_from_slice(&value[..from]);
-    stamped.extend_from_slice(text.as_bytes());
-    stamped.extend_from_slice(&value[until..]);
-    Ok(stamped)
+/// What a write needs of an object's JSON, read once on the writer's own thread.
+pub(crate) struct Parsed {
+    pub(crate) links: Links,
+    /// Where `metadata.resourceVersion` is, or goes.
+    from: usize,
+    until: usize,
+    comma: bool,
+}
+
+impl Parsed {
+    /// Reads an object; `Invalid` when it is not a JSON object with a `metadata` object.
+    pub(crate) fn of(value: &[u8]) -> Result<Self> {
+        let invalid = |error| Error::new(Kind::Invalid, format!("not a JSON object: {error}"));
+        let whole: Whole<'_> = serde_json::from_slice(value).map_err(invalid)?;
+        let metadata = whole
+            .metadata
+            .ok_or_else(|| Error::new(Kind::Invalid, "object without metadata"))?
+            .get();
+        let version: Version<'_> = serde_json::from_str(metadata).map_err(invalid)?;
+        let (from, until) = if let Some(old) = version.resource_version {
+            let from = offset(value, old.get());
+            (from, from + old.get().len())
+        } else {
+            let from = offset(value, metadata) + 1;
+            (from, from)
+        };
+        let comma = !metadata[1..].trim_start().starts_with('}');
+        let owner_references = version.owner_references;
+        let meta = Meta {
+            metadata: ObjectMeta { owner_references, ..ObjectMeta::default() },
+            spec: whole.spec,
+        };
+        Ok(Self { links: meta.links(), from, until, comma })
+    }
+
+    /// The same JSON with `metadata.resourceVersion` set; nothing else changes.
+    pub(crate) fn stamp(&self, value: &[u8], revision: u64) -> Vec<u8> {
+        let text = if self.from < self.until {
+            format!("\"{revision}\"")
+        } else {
+            format!("\"resourceVersion\":\"{revision}\"{}", if self.comma { "," } else { "" })
+        };
+        let mut stamped = Vec::with_capacity(value.len() + text.len());
+        stamped.extend_from_slice(&value[..self.from]);
+        stamped.extend_from_slice(text.as_bytes());
+        stamped.extend_from_slice(&value[self.until..]);
+        stamped
+    }
 }
 
 fn offset(whole: &[u8], part: &str) -> usize {

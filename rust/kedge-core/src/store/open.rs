@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::store::db::Lmdb;
 use crate::store::ring::Ring;
 use crate::store::seal::Seal;
-use crate::store::writer::{Request, Writer, check_ops};
+use crate::store::writer::{Request, Writer, parse_ops};
 use crate::store::{
     Key, ListQuery, Listed, Object, Op, Options, Page, Stats, WatchQuery, Watcher, check,
 };
@@ -146,10 +146,11 @@ impl Store {
         let Some(queue) = queue else {
             return done(Err(closed()));
         };
-        if let Err(error) = check_ops(&ops) {
-            return done(Err(error));
-        }
-        if let Err(refused) = queue.send(Request { ops, done: Box::new(done) }) {
+        let parsed = match parse_ops(&ops) {
+            Ok(parsed) => parsed,
+            Err(error) => return done(Err(error)),
+        };
+        if let Err(refused) = queue.send(Request { ops, parsed, done: Box::new(done) }) {
             (refused.0.done)(Err(closed()));
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How an object lies in LMDB: a header with its revisions and a checksum over key and body.
+//! How an object lies in LMDB: a header with its revisions and a checksum, what it is indexed by, its JSON.
 
 use bytes::Bytes;
 
@@ -7,8 +7,9 @@ use crate::store::Key;
 use crate::store::seal::Seal;
 use crate::{Error, Kind, Result};
 
-/// flags u8, created u64, modified u64, crc32 u32; all little-endian.
-const HEADER: usize = 21;
+/// flags u8, created u64, modified u64, crc32 u32, length of the links u16; all little-endian.
+const HEADER: usize = 23;
+const SUM: std::ops::Range<usize> = 17..21;
 const SEALED: u8 = 1;
 
 /// A stored object.
@@ -16,7 +17,35 @@ const SEALED: u8 = 1;
 pub(crate) struct Record {
     pub(crate) created: u64,
     pub(crate) modified: u64,
+    pub(crate) links: Links,
     pub(crate) value: Bytes,
+}
+
+/// What an object is indexed by, kept beside it so that a change need not read the old JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Links {
+    /// The node it is bound to, or empty.
+    pub(crate) node: String,
+    /// The uids of its owners, sorted.
+    pub(crate) owners: Vec<String>,
+}
+
+impl Links {
+    fn encode(&self) -> Vec<u8> {
+        if self.node.is_empty() && self.owners.is_empty() {
+            return Vec::new();
+        }
+        let mut parts = vec![self.node.as_str()];
+        parts.extend(self.owners.iter().map(String::as_str));
+        parts.join("\0").into_bytes()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(bytes).map_err(|_| corrupt())?;
+        let mut parts = text.split('\0').map(str::to_owned);
+        let node = parts.next().unwrap_or_default();
+        Ok(Self { node, owners: parts.collect() })
+    }
 }
 
 impl Record {
@@ -26,18 +55,25 @@ impl Record {
         bytes.extend_from_slice(&self.created.to_le_bytes());
         bytes.extend_from_slice(&self.modified.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
+        let links = self.links.encode();
+        let length = u16::try_from(links.len())
+            .map_err(|_| Error::new(Kind::TooLarge, "node name and owners over 64 KiB"))?;
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&links);
         match sealed_for {
             Some(seal) => seal.close(key, &self.value, &mut bytes)?,
             None => bytes.extend_from_slice(&self.value),
         }
         let sum = checksum(key, &bytes);
-        bytes[17..HEADER].copy_from_slice(&sum.to_le_bytes());
+        bytes[SUM].copy_from_slice(&sum.to_le_bytes());
         Ok(bytes)
     }
 
     pub(crate) fn decode(key: &[u8], bytes: &[u8], seal: Option<&Seal>) -> Result<Self> {
         let (created, modified) = Self::check(key, bytes)?;
-        let body = &bytes[HEADER..];
+        let links_end = HEADER + usize::from(u16::from_le_bytes([bytes[21], bytes[22]]));
+        let links = Links::decode(bytes.get(HEADER..links_end).ok_or_else(corrupt)?)?;
+        let body = &bytes[links_end..];
         let value = if bytes[0] & SEALED == 0 {
             Bytes::copy_from_slice(body)
         } else {
@@ -50,16 +86,15 @@ impl Record {
             })?;
             seal.open(key, body)?
         };
-        Ok(Self { created, modified, value })
+        Ok(Self { created, modified, links, value })
     }
 
     /// The revisions, once the checksum holds.
     pub(crate) fn check(key: &[u8], bytes: &[u8]) -> Result<(u64, u64)> {
-        let corrupt = || Error::new(Kind::Corrupt, "a stored object fails its checksum");
         if bytes.len() < HEADER {
             return Err(corrupt());
         }
-        let stored = u32::from_le_bytes(bytes[17..HEADER].try_into().map_err(|_| corrupt())?);
+        let stored = u32::from_le_bytes(bytes[SUM].try_into().map_err(|_| corrupt())?);
         if stored != checksum(key, bytes) {
             return Err(corrupt());
         }
@@ -77,6 +112,10 @@ fn checksum(key: &[u8], bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key);
     hasher.update(&bytes[..17]);
-    hasher.update(&bytes[HEADER..]);
+    hasher.update(&bytes[SUM.end..]);
     hasher.finalize()
+}
+
+fn corrupt() -> Error {
+    Error::new(Kind::Corrupt, "a stored object fails its checksum")
 }

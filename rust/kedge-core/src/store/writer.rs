@@ -11,10 +11,10 @@ use heed::RwTxn;
 
 use crate::store::db::{from_heed, is_map_full};
 use crate::store::history::{self, revision_key, revision_of};
-use crate::store::meta::stamp;
+use crate::store::meta::Parsed;
 use crate::store::open::Shared;
-use crate::store::record::Record;
-use crate::store::{Event, EventKind, Expect, Key, Meta, Mode, Op};
+use crate::store::record::{Links, Record};
+use crate::store::{Event, EventKind, Expect, Key, Mode, Op};
 use crate::{Error, Kind, Result};
 
 /// Transactions that may wait for the writer before submitters block.
@@ -31,6 +31,8 @@ pub(crate) type Done = Box<dyn FnOnce(Result<Vec<u64>>) + Send>;
 
 pub(crate) struct Request {
     pub(crate) ops: Vec<Op>,
+    /// What each put's JSON says, none for other operations.
+    pub(crate) parsed: Vec<Option<Parsed>>,
     pub(crate) done: Done,
 }
 
@@ -64,14 +66,15 @@ impl Writer {
     }
 }
 
-/// Refuses what is too large, or names an object twice.
-pub(crate) fn check_ops(ops: &[Op]) -> Result<()> {
+/// Refuses what is too large, is not JSON, or names an object twice; reads the rest on the caller's thread.
+pub(crate) fn parse_ops(ops: &[Op]) -> Result<Vec<Option<Parsed>>> {
     if ops.len() > MAX_OPS {
         let message =
             format!("transaction of {} operations, at most {MAX_OPS} are allowed", ops.len());
         return Err(Error::new(Kind::TooLarge, message));
     }
     let mut seen = HashSet::with_capacity(ops.len());
+    let mut parsed = Vec::with_capacity(ops.len());
     for op in ops {
         if let Op::Put { key, value, .. } = op
             && value.len() > MAX_VALUE
@@ -84,8 +87,9 @@ pub(crate) fn check_ops(ops: &[Op]) -> Result<()> {
             let message = format!("transaction names an object twice: {}", op.key());
             return Err(Error::new(Kind::Invalid, message));
         }
+        parsed.push(if let Op::Put { value, .. } = op { Some(Parsed::of(value)?) } else { None });
     }
-    Ok(())
+    Ok(parsed)
 }
 
 struct Batcher {
@@ -150,7 +154,7 @@ impl Batcher {
         let before = counters.revision;
         let mut results = Vec::with_capacity(batch.len());
         for request in batch {
-            results.push(match self.prepare(&txn, &request.ops, counters.revision) {
+            results.push(match self.prepare(&txn, request, counters.revision) {
                 Ok(prepared) => Ok(self.apply(&mut txn, prepared, &mut counters)?),
                 Err(error) if error.kind == Kind::Corrupt => return Err(Failure::Other(error)),
                 Err(error) => Err(error),
@@ -169,10 +173,10 @@ impl Batcher {
     }
 
     /// Checks every expectation of a request and builds its records, changing nothing.
-    fn prepare(&self, txn: &RwTxn<'_>, ops: &[Op], revision: u64) -> Result<Vec<Prepared>> {
-        let mut prepared = Vec::with_capacity(ops.len());
+    fn prepare(&self, txn: &RwTxn<'_>, request: &Request, revision: u64) -> Result<Vec<Prepared>> {
+        let mut prepared = Vec::with_capacity(request.ops.len());
         let mut next = revision;
-        for op in ops {
+        for (op, parsed) in request.ops.iter().zip(&request.parsed) {
             let raw_key = op.key().encode()?;
             let seal = self.shared.seal_for(op.key());
             let found =
@@ -190,13 +194,17 @@ impl Batcher {
                 }
                 Op::Put { value, .. } => {
                     next += 1;
-                    let value = match self.shared.options.mode {
-                        Mode::Primary => Bytes::from(stamp(value, next)?),
-                        Mode::Replica => value.clone(),
+                    let (value, links) = match (self.shared.options.mode, parsed) {
+                        (Mode::Primary, Some(parsed)) => {
+                            (Bytes::from(parsed.stamp(value, next)), parsed.links.clone())
+                        }
+                        (_, parsed) => (
+                            value.clone(),
+                            parsed.as_ref().map(|parsed| parsed.links.clone()).unwrap_or_default(),
+                        ),
                     };
-                    Meta::of(&value)?;
                     let created = old.as_ref().map_or(next, |record| record.created);
-                    let record = Record { created, modified: next, value };
+                    let record = Record { created, modified: next, links, value };
                     let bytes = record.encode(&raw_key, seal)?;
                     Some(Some((record, bytes)))
                 }
@@ -222,7 +230,9 @@ impl Batcher {
                 continue;
             };
             let value = change.new.as_ref().map(|(record, _)| record.value.clone());
-            self.index(txn, &item.raw_key, change.old.as_ref(), value.as_ref())?;
+            let old_links = change.old.as_ref().map(|record| &record.links);
+            let new_links = change.new.as_ref().map(|(record, _)| &record.links);
+            self.index(txn, &item.raw_key, old_links, new_links)?;
             match &change.new {
                 Some((_, bytes)) => shared.lmdb.objects.put(txn, &item.raw_key, bytes)?,
                 None => {
@@ -252,10 +262,13 @@ impl Batcher {
         &self,
         txn: &mut RwTxn<'_>,
         raw_key: &[u8],
-        old: Option<&Record>,
-        new: Option<&Bytes>,
+        old: Option<&Links>,
+        new: Option<&Links>,
     ) -> Result<(), Failure> {
-        let (old_node, old_owners) = entries(old.map(|record| &record.value), raw_key);
+        if old == new {
+            return Ok(());
+        }
+        let (old_node, old_owners) = entries(old, raw_key);
         let (new_node, new_owners) = entries(new, raw_key);
         let lmdb = &self.shared.lmdb;
         for (db, old, new) in
@@ -355,8 +368,8 @@ fn expect(key: &Key, wanted: Expect, found: Option<&Record>) -> Result<()> {
 }
 
 /// Index keys: the value indexed, a zero byte, the object's key.
-fn entries(value: Option<&Bytes>, raw_key: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-    let Some(Ok(meta)) = value.map(|bytes| Meta::of(bytes)) else {
+fn entries(links: Option<&Links>, raw_key: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let Some(links) = links else {
         return (Vec::new(), Vec::new());
     };
     let entry = |text: &str| {
@@ -366,6 +379,6 @@ fn entries(value: Option<&Bytes>, raw_key: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>
         entry.extend_from_slice(raw_key);
         (entry.len() <= 511).then_some(entry)
     };
-    let node = (!meta.node().is_empty()).then(|| entry(meta.node())).flatten();
-    (node.into_iter().collect(), meta.owners().into_iter().filter_map(entry).collect())
+    let node = (!links.node.is_empty()).then(|| entry(&links.node)).flatten();
+    (node.into_iter().collect(), links.owners.iter().filter_map(|uid| entry(uid)).collect())
 }
