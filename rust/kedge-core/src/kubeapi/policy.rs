@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who may do what: a coarse table of rows, checked before anything is read or queued.
+//!
+//! This is the seam for RBAC: `Policy::allows` is the only question the server asks.
+
+use serde::Deserialize;
+
+use super::path::{Target, Verb};
+
+/// Who asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) user: String,
+    pub(super) groups: Vec<String>,
+}
+
+/// One allowance. `"*"` stands for all of a column.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Row {
+    /// The row is for members of any of these.
+    groups: Vec<String>,
+    #[serde(default)]
+    verbs: Vec<String>,
+    /// `pods`, `pods/status`, `deployments.apps`, `pods/*`.
+    #[serde(default)]
+    resources: Vec<String>,
+    /// Only these namespaces; empty means all, and cluster-scoped objects.
+    #[serde(default)]
+    namespaces: Vec<String>,
+    /// Paths that are no resources; a trailing `*` covers what begins so. Always for reading.
+    #[serde(default)]
+    urls: Vec<String>,
+}
+
+/// All rows.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Policy(Vec<Row>);
+
+impl Policy {
+    /// Whether `who` may do `verb` on `target`.
+    pub(super) fn allows(&self, who: &Identity, verb: Verb, target: &Target) -> bool {
+        let resource = resource_name(target);
+        self.rows_of(who).any(|row| {
+            covers(&row.verbs, verb)
+                && covers(&row.resources, &resource)
+                && (row.namespaces.is_empty() || row.namespaces.contains(&target.namespace))
+        })
+    }
+
+    /// Whether `who` may read `path`, which is no resource.
+    pub(super) fn allows_url(&self, who: &Identity, path: &str) -> bool {
+        self.rows_of(who).any(|row| covers(&row.urls, path))
+    }
+
+    fn rows_of<'a>(&'a self, who: &'a Identity) -> impl Iterator<Item = &'a Row> {
+        self.0.iter().filter(|row| row.groups.iter().any(|group| who.groups.contains(group)))
+    }
+}
+
+fn covers(patterns: &[String], text: &str) -> bool {
+    patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(prefix) => text.starts_with(prefix),
+        None => pattern == text,
+    })
+}
+
+fn resource_name(target: &Target) -> String {
+    let mut name = super::status::qualified(&target.resource, &target.group);
+    if !target.subresource.is_empty() {
+        name.push('/');
+        name.push_str(&target.subresource);
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Policy {
+        serde_json::from_str(
+            r#"[{"groups": ["system:masters"], "verbs": ["*"], "resources": ["*"], "urls": ["*"]},
+                {"groups": ["cloud"], "verbs": ["get", "patch"], "resources": ["pods", "pods/status"]},
+                {"groups": ["cloud"], "verbs": ["*"], "resources": ["secrets"], "namespaces": ["kedge-system"]},
+                {"groups": ["all"], "urls": ["/api*", "/version"]}]"#,
+        )
+        .unwrap()
+    }
+
+    fn who(group: &str) -> Identity {
+        Identity { user: "u".into(), groups: vec![group.into()] }
+    }
+
+    fn target(resource: &str, namespace: &str, subresource: &str) -> Target {
+        let [resource, namespace, subresource] = [resource, namespace, subresource].map(str::to_owned);
+        Target { resource, namespace, subresource, ..Target::default() }
+    }
+
+    #[test]
+    fn only_what_a_row_names_is_allowed() {
+        let (policy, cloud) = (policy(), who("cloud"));
+        assert!(policy.allows(&cloud, "get", &target("pods", "a", "")));
+        assert!(policy.allows(&cloud, "patch", &target("pods", "a", "status")));
+        assert!(!policy.allows(&cloud, "delete", &target("pods", "a", "")));
+        assert!(!policy.allows(&cloud, "get", &target("pods", "a", "binding")));
+        assert!(policy.allows(&cloud, "create", &target("secrets", "kedge-system", "")));
+        assert!(!policy.allows(&cloud, "get", &target("secrets", "default", "")));
+        assert!(!policy.allows(&cloud, "list", &target("secrets", "", "")));
+    }
+
+    #[test]
+    fn a_group_does_not_cover_another_api_group() {
+        let row = Target { group: "metrics.k8s.io".into(), ..target("pods", "a", "") };
+        assert!(!policy().allows(&who("cloud"), "get", &row));
+    }
+
+    #[test]
+    fn masters_may_all_and_strangers_nothing() {
+        let policy = policy();
+        assert!(policy.allows(&who("system:masters"), "delete", &target("nodes", "", "")));
+        assert!(!policy.allows(&who("stranger"), "get", &target("pods", "a", "")));
+        assert!(policy.allows_url(&who("all"), "/apis/apps/v1"));
+        assert!(!policy.allows_url(&who("all"), "/metrics"));
+        assert!(!policy.allows_url(&who("stranger"), "/version"));
+    }
+}
