@@ -1,8 +1,94 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Python's `kubeapi`: thin wrappers over `kedge_core::kubeapi`.
+//! Python's `ApiServer`: a thin wrapper over `kedge_core::kubeapi`.
 
+use kedge_core::kubeapi::{self, Question, Reply};
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
-pub(crate) fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+use crate::door::Enter;
+use crate::error::into_py;
+use crate::runtime::Runtime;
+use crate::store::Store;
+
+/// The API server's HTTP side; requests that Python decides are drained and answered by number.
+#[pyclass(frozen, module = "kedge._core")]
+pub(crate) struct ApiServer {
+    inner: kubeapi::ApiServer,
+}
+
+#[pymethods]
+impl ApiServer {
+    #[new]
+    fn new(py: Python<'_>, runtime: &Runtime, store: &Store, config: &str) -> PyResult<Self> {
+        let store = store.handle()?;
+        let inner = py.enter(|| kubeapi::ApiServer::start(&runtime.inner, store, config))?;
+        Ok(Self { inner })
+    }
+
+    #[getter]
+    fn port(&self) -> u16 {
+        self.inner.address().port()
+    }
+
+    fn fileno(&self) -> i32 {
+        self.inner.fileno()
+    }
+
+    fn drain<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
+        let batch = self.inner.drain(limit);
+        let rows = batch.into_iter().map(|question| row(py, question));
+        PyList::new(py, rows.collect::<PyResult<Vec<_>>>()?)
+    }
+
+    fn respond(
+        &self,
+        id: u64,
+        status: u16,
+        content_type: String,
+        body: &[u8],
+        headers: Vec<(String, String)>,
+    ) -> PyResult<bool> {
+        let reply = Reply { status, content_type, body: body.to_vec().into(), headers };
+        self.inner.respond(id, reply).map_err(into_py)
+    }
+
+    fn set_document(&self, path: &str, media_type: &str, body: &[u8], etag: &str) {
+        self.inner.set_document(path, media_type, body.to_vec().into(), etag);
+    }
+
+    fn set_ready(&self, ready: bool) {
+        self.inner.set_ready(ready);
+    }
+
+    fn close(&self) {
+        self.inner.close();
+    }
+}
+
+fn row(py: Python<'_>, question: Question) -> PyResult<Bound<'_, PyTuple>> {
+    let [group, version, resource, namespace, name, subresource] = question.target;
+    PyTuple::new(
+        py,
+        [
+            question.id.into_pyobject(py)?.into_any(),
+            question.method.into_pyobject(py)?.into_any(),
+            question.path.into_pyobject(py)?.into_any(),
+            group.into_pyobject(py)?.into_any(),
+            version.into_pyobject(py)?.into_any(),
+            resource.into_pyobject(py)?.into_any(),
+            namespace.into_pyobject(py)?.into_any(),
+            name.into_pyobject(py)?.into_any(),
+            subresource.into_pyobject(py)?.into_any(),
+            question.query.into_pyobject(py)?.into_any(),
+            question.user.into_pyobject(py)?.into_any(),
+            question.groups.into_pyobject(py)?.into_any(),
+            question.content_type.into_pyobject(py)?.into_any(),
+            question.accept.into_pyobject(py)?.into_any(),
+            PyBytes::new(py, &question.body).into_any(),
+        ],
+    )
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<ApiServer>()
 }

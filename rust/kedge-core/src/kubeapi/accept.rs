@@ -37,9 +37,7 @@ impl<'a> Range<'a> {
             "application/*" => offered.essence.starts_with("application/"),
             essence => essence == offered.essence,
         };
-        let of = |range: &Range<'_>| {
-            ["as", "g", "v"].map(|name| range.parameter(name).to_owned())
-        };
+        let of = |range: &Range<'_>| ["as", "g", "v"].map(|name| range.parameter(name).to_owned());
         same && of(self) == of(&offered)
     }
 }
@@ -110,9 +108,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_served_is_refused() {
-        for header in
-            ["application/vnd.kubernetes.protobuf", "text/html", "application/json;q=0", "application/json;as=Table;g=x;v=v1"]
-        {
+        for header in [
+            "application/vnd.kubernetes.protobuf",
+            "text/html",
+            "application/json;q=0",
+            "application/json;as=Table;g=x;v=v1",
+        ] {
             assert!(shape(header).is_err(), "{header}");
         }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who asks: a client certificate, a ServiceAccount token, or a token from configuration.
+//! Who asks: a client certificate, a `ServiceAccount` token, or a token from configuration.
 //!
-//! A ServiceAccount token (ES256) counts while its signature, times, issuer and audience hold and
+//! A `ServiceAccount` token (ES256) counts while its signature, times, issuer and audience hold and
 //! the objects it is bound to are still in the store with the same uid. Signatures of tokens seen
 //! lately are remembered by digest; the bound objects are looked up each time.
 
@@ -33,7 +33,7 @@ pub(super) struct Authenticator {
     verified: Mutex<HashMap<Digest, Claims>>,
 }
 
-/// What a ServiceAccount token says.
+/// What a `ServiceAccount` token says.
 #[derive(Clone, Debug, Deserialize)]
 struct Claims {
     iss: String,

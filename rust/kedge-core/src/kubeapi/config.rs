@@ -24,12 +24,12 @@ pub(super) struct Config {
     /// PEM of the authority of client certificates; empty means none are accepted.
     #[serde(default)]
     pub(super) client_ca: String,
-    /// PEM public keys, certificates or private keys that ServiceAccount tokens are signed with.
+    /// PEM public keys, certificates or private keys that `ServiceAccount` tokens are signed with.
     #[serde(default)]
     pub(super) service_account_keys: Vec<String>,
     #[serde(default)]
     pub(super) issuer: String,
-    /// A ServiceAccount token must name one of these; empty means the issuer.
+    /// A `ServiceAccount` token must name one of these; empty means the issuer.
     #[serde(default)]
     pub(super) audiences: Vec<String>,
     #[serde(default)]
@@ -182,7 +182,8 @@ pub(super) struct Catalogue(HashMap<(String, String, String), Resource>);
 impl Catalogue {
     /// Takes the table's rows.
     pub(super) fn new(rows: &[ResourceRow]) -> Self {
-        let key = |row: &ResourceRow| (row.group.clone(), row.version.clone(), row.resource.clone());
+        let key =
+            |row: &ResourceRow| (row.group.clone(), row.version.clone(), row.resource.clone());
         Self(rows.iter().map(|row| (key(row), Resource::new(row.clone()))).collect())
     }
 

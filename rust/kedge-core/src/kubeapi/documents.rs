@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Documents that Python makes and Rust serves: discovery, OpenAPI, keys.
+//! Documents that Python makes and Rust serves: discovery, `OpenAPI`, keys.
 //!
 //! A path may have several, one per media type; the client's `Accept` decides. `ETag` and
 //! `If-None-Match` spare the transfer.

@@ -1,1 +1,110 @@
-//! The Kubernetes API server's HTTP side: reads and watches answered here, writes queued for Python.
+// SPDX-License-Identifier: Apache-2.0
+//! The Kubernetes API server's HTTP side: reads and watches answered here, the rest by Python.
+//!
+//! A request passes `connection` (TLS, HTTP/1.1 and HTTP/2, limits), `auth` (certificate or token),
+//! `path` and `query` (what it is about), `policy` (whether it may); then `read` and `watch` answer
+//! from the store's bytes, `documents` from what Python has put there, and everything else goes
+//! through `queue` to Python and back by number. `table` computes what `kubectl get` prints.
+//! Not here: admission, defaults, validation, patches, discovery documents; those are Python's.
+
+mod accept;
+mod auth;
+mod body;
+mod config;
+mod connection;
+mod documents;
+mod handler;
+mod object;
+mod path;
+mod patient;
+mod policy;
+mod query;
+mod queue;
+mod read;
+mod status;
+mod table;
+pub(crate) mod tls;
+mod watch;
+
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::runtime::Runtime;
+use crate::store::Store;
+use crate::{Error, Kind, Result};
+
+pub use queue::{Question, Reply};
+
+/// A running server; `close` ends it.
+pub struct ApiServer {
+    handler: Arc<handler::Handler>,
+    address: SocketAddr,
+}
+
+impl ApiServer {
+    /// Listens and serves `store` as `config` (JSON) says.
+    pub fn start(runtime: &Runtime, store: Store, config: &str) -> Result<Self> {
+        let config = config::Config::parse(config)?;
+        let acceptor = TlsAcceptor::from(tls::server_config(&config)?);
+        let listen = config.listen;
+        let listener = runtime.block_on(TcpListener::bind(listen))?.map_err(|error| {
+            Error::new(Error::from(error).kind, format!("cannot listen on: {listen}"))
+        })?;
+        let address = listener.local_addr()?;
+        let handler = Arc::new(handler::Handler::new(store, config)?);
+        runtime.spawn(connection::accept(listener, acceptor, Arc::clone(&handler)));
+        Ok(Self { handler, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Readable while requests wait for Python.
+    pub fn fileno(&self) -> RawFd {
+        self.handler.questions.fileno()
+    }
+
+    /// Up to `limit` requests for Python.
+    pub fn drain(&self, limit: usize) -> Vec<Question> {
+        self.handler.questions.drain(limit)
+    }
+
+    /// Answers request `id`; whether its client still waited.
+    pub fn respond(&self, id: u64, reply: Reply) -> Result<bool> {
+        if !(100..1000).contains(&reply.status) {
+            let message = format!("status: wanted 100 to 999, got: {}", reply.status);
+            return Err(Error::new(Kind::Invalid, message));
+        }
+        Ok(self.handler.questions.answer(id, reply))
+    }
+
+    /// Sets what GET of `path` answers to clients that accept `media_type`.
+    pub fn set_document(&self, path: &str, media_type: &str, body: Bytes, etag: &str) {
+        self.handler.documents.set(path, media_type, body, etag);
+    }
+
+    /// What `/readyz` says from now on.
+    pub fn set_ready(&self, ready: bool) {
+        self.handler.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Stops accepting, ends watches, lets answers under way finish; calling it again does nothing.
+    pub fn close(&self) {
+        self.handler.closing.send_replace(true);
+        self.handler.questions.close();
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -85,7 +85,10 @@ mod tests {
     fn kind_and_version_are_added_only_where_missing() {
         for (stored, want) in [
             (r#"{"kind":"Pod","apiVersion":"v1"}"#, r#"{"kind":"Pod","apiVersion":"v1"}"#),
-            (r#"{"a":1,"kind":"Pod","apiVersion":"v1"}"#, r#"{"a":1,"kind":"Pod","apiVersion":"v1"}"#),
+            (
+                r#"{"a":1,"kind":"Pod","apiVersion":"v1"}"#,
+                r#"{"a":1,"kind":"Pod","apiVersion":"v1"}"#,
+            ),
             (r#"{"a":1}"#, r#"{"kind":"Pod","apiVersion":"v1","a":1}"#),
             ("{}", r#"{"kind":"Pod","apiVersion":"v1"}"#),
         ] {

@@ -36,7 +36,7 @@ impl Target {
     pub(super) fn verb(&self, method: &Method, watch: bool) -> Option<Verb> {
         let named = !self.name.is_empty();
         Some(match *method {
-            Method::GET | Method::HEAD if watch || self.legacy_watch => "watch",
+            Method::GET | Method::HEAD if self.legacy_watch || (watch && !named) => "watch",
             Method::GET | Method::HEAD if named => "get",
             Method::GET | Method::HEAD => "list",
             Method::POST => "create",
@@ -99,14 +99,9 @@ fn fill(target: &mut Target, first: String, rest: Vec<String>) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn target(path: &str) -> (String, String, String, String, String) {
+    fn target(path: &str) -> [String; 5] {
         let Route::Resource(found) = parse(path).unwrap() else { panic!("{path}") };
-        (found.group, found.resource, found.namespace, found.name, found.subresource)
-    }
-
-    fn row(row: [&str; 5]) -> (String, String, String, String, String) {
-        let [a, b, c, d, e] = row.map(str::to_owned);
-        (a, b, c, d, e)
+        [found.group, found.resource, found.namespace, found.name, found.subresource]
     }
 
     #[test]
@@ -126,7 +121,7 @@ mod tests {
             ("/api/v1/watch/namespaces/a/pods", ["", "pods", "a", "", ""]),
             ("/api/v1/namespaces/a/pods/p%2Ex", ["", "pods", "a", "p.x", ""]),
         ] {
-            assert_eq!(target(path), row(want), "{path}");
+            assert_eq!(target(path), want, "{path}");
         }
     }
 
@@ -152,6 +147,7 @@ mod tests {
         assert_eq!(one.verb(&Method::GET, false), Some("get"));
         assert_eq!(all.verb(&Method::GET, false), Some("list"));
         assert_eq!(all.verb(&Method::GET, true), Some("watch"));
+        assert_eq!(one.verb(&Method::GET, true), Some("get"));
         assert_eq!(one.verb(&Method::DELETE, false), Some("delete"));
         assert_eq!(all.verb(&Method::DELETE, false), Some("deletecollection"));
         assert_eq!(all.verb(&Method::TRACE, false), None);

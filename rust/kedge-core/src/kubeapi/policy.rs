@@ -94,7 +94,8 @@ mod tests {
     }
 
     fn target(resource: &str, namespace: &str, subresource: &str) -> Target {
-        let [resource, namespace, subresource] = [resource, namespace, subresource].map(str::to_owned);
+        let [resource, namespace, subresource] =
+            [resource, namespace, subresource].map(str::to_owned);
         Target { resource, namespace, subresource, ..Target::default() }
     }
 

@@ -38,7 +38,7 @@ impl Query {
             text => text
                 .parse()
                 .map(Some)
-                .map_err(|_| bad(format!("{name}: wanted a number, got: {text:?}"))),
+                .map_err(|_unreadable| bad(format!("{name}: wanted a number, got: {text:?}"))),
         }
     }
 }
@@ -62,7 +62,6 @@ pub(super) struct ListOptions {
     pub(super) version: VersionMatch,
     /// Whether a resourceVersion other than 0 was given: a watch then starts there.
     pub(super) start: Option<u64>,
-    pub(super) watch: bool,
     pub(super) bookmarks: bool,
     /// `sendInitialEvents`, when given.
     pub(super) initial_events: Option<bool>,
@@ -101,7 +100,6 @@ impl ListOptions {
             continue_token: query.get("continue").to_owned(),
             version: version_match(matching, version, given("limit"))?,
             start: version.filter(|version| *version != 0),
-            watch,
             bookmarks: query.flag("allowWatchBookmarks")?,
             initial_events,
             timeout_seconds: query.number("timeoutSeconds")?,
@@ -139,7 +137,7 @@ pub(super) fn decode(text: &str, plus: bool) -> Result<String> {
             other => out.push(other),
         }
     }
-    String::from_utf8(out).map_err(|_| bad("percent encoding that is not UTF-8"))
+    String::from_utf8(out).map_err(|_error| bad("percent encoding that is not UTF-8"))
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -184,10 +182,7 @@ mod tests {
         assert_eq!(version("resourceVersion=0"), VersionMatch::NotOlderThan(0));
         assert_eq!(version("resourceVersion=7"), VersionMatch::NotOlderThan(7));
         assert_eq!(version("resourceVersion=7&limit=3"), VersionMatch::Exact(7));
-        assert_eq!(
-            version("resourceVersion=7&resourceVersionMatch=Exact"),
-            VersionMatch::Exact(7)
-        );
+        assert_eq!(version("resourceVersion=7&resourceVersionMatch=Exact"), VersionMatch::Exact(7));
         for text in [
             "resourceVersionMatch=Exact",
             "resourceVersion=0&resourceVersionMatch=Exact",

@@ -11,7 +11,7 @@ pub(super) struct Failure {
     pub(super) code: u16,
     pub(super) reason: &'static str,
     pub(super) message: String,
-    pub(super) details: Option<Value>,
+    pub(super) details: Option<Box<Value>>,
     /// Seconds for a `Retry-After` header.
     pub(super) retry_after: Option<u64>,
 }
@@ -30,7 +30,7 @@ impl Failure {
             details["group"] = group.into();
         }
         let message = format!("{qualified} {name:?} not found");
-        Self { details: Some(details), ..Self::new(404, "NotFound", message) }
+        Self { details: Some(Box::new(details)), ..Self::new(404, "NotFound", message) }
     }
 
     /// No such path or resource type.
@@ -40,7 +40,7 @@ impl Failure {
 
     /// Too busy: come back in `seconds`.
     pub(super) fn busy(message: &str, seconds: u64) -> Self {
-        let details = Some(json!({"retryAfterSeconds": seconds}));
+        let details = Some(Box::new(json!({"retryAfterSeconds": seconds})));
         let failure = Self::new(429, "TooManyRequests", message);
         Self { details, retry_after: Some(seconds), ..failure }
     }
@@ -67,7 +67,7 @@ impl Failure {
             "reason": self.reason,
         });
         if let Some(details) = &self.details {
-            status["details"] = details.clone();
+            status["details"] = Value::clone(details);
         }
         status["code"] = self.code.into();
         status.to_string().into_bytes()

@@ -32,8 +32,9 @@ pub(super) fn server_config(config: &Config) -> Result<Arc<ServerConfig>> {
     let chain = certificates(&config.certificate)?;
     let key = PrivateKeyDer::from_pem_slice(config.key.as_bytes())
         .map_err(|error| invalid("server key", &error))?;
-    let mut tls =
-        builder.with_single_cert(chain, key).map_err(|error| invalid("server certificate", &error))?;
+    let mut tls = builder
+        .with_single_cert(chain, key)
+        .map_err(|error| invalid("server certificate", &error))?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     tls.max_early_data_size = 0;
     Ok(Arc::new(tls))

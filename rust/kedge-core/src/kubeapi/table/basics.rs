@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Namespaces, Nodes, ConfigMaps, Secrets, ServiceAccounts, Services, Events and Leases as kubectl
+//! Namespaces, Nodes, `ConfigMaps`, Secrets, `ServiceAccounts`, Services, Events and Leases as kubectl
 //! prints them, and anything else by name and creation.
 
 use serde_json::Value;
@@ -10,10 +10,10 @@ use super::format::{
 };
 use super::{AGE, Column, NAME, Printer};
 
-pub(super) static ANY: Printer =
-    Printer::new(&[NAME, Column { kind: "date", ..Column::text("Created At", "When it was created.") }], |object, _| {
-        vec![name(object), text(object, "/metadata/creationTimestamp").into()]
-    });
+pub(super) static ANY: Printer = Printer::new(
+    &[NAME, Column { kind: "date", ..Column::text("Created At", "When it was created.") }],
+    |object, _| vec![name(object), text(object, "/metadata/creationTimestamp").into()],
+);
 
 pub(super) static NAMESPACES: Printer =
     Printer::new(&[NAME, Column::text("Status", "The phase of its life."), AGE], |object, now| {
@@ -46,12 +46,10 @@ pub(super) static SERVICE_ACCOUNTS: Printer = Printer::new(
     },
 );
 
-pub(super) static LEASES: Printer = Printer::new(
-    &[NAME, Column::text("Holder", "Who holds it."), AGE],
-    |object, now| {
+pub(super) static LEASES: Printer =
+    Printer::new(&[NAME, Column::text("Holder", "Who holds it."), AGE], |object, now| {
         vec![name(object), text(object, "/spec/holderIdentity").into(), age(object, now).into()]
-    },
-);
+    });
 
 pub(super) static NODES: Printer = Printer::new(
     &[
@@ -271,8 +269,18 @@ mod tests {
                 "nodeInfo": {"kubeletVersion": "v1.36.0", "osImage": "Debian", "kernelVersion": "6",
                     "containerRuntimeVersion": "containerd://1"}},
         });
-        let want = ["n", "Ready,SchedulingDisabled", "agent,edge", "1s", "v1.36.0", "10.1.1.1",
-            "<none>", "Debian", "6", "containerd://1"];
+        let want = [
+            "n",
+            "Ready,SchedulingDisabled",
+            "agent,edge",
+            "1s",
+            "v1.36.0",
+            "10.1.1.1",
+            "<none>",
+            "Debian",
+            "6",
+            "containerd://1",
+        ];
         assert_eq!(cells("", "nodes", &node), want);
         let silent = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
         assert_eq!(cells("", "nodes", &silent)[1], "NotReady");
@@ -283,7 +291,8 @@ mod tests {
         let service = json!({"metadata": {"name": "s"}, "spec": {"type": "NodePort",
             "clusterIP": "10.0.0.9", "selector": {"a": "b"},
             "ports": [{"port": 80, "nodePort": 30000}, {"port": 53, "protocol": "UDP"}]}});
-        let want = ["s", "NodePort", "10.0.0.9", "<none>", "80:30000/TCP,53/UDP", "<unknown>", "a=b"];
+        let want =
+            ["s", "NodePort", "10.0.0.9", "<none>", "80:30000/TCP,53/UDP", "<unknown>", "a=b"];
         assert_eq!(cells("", "services", &service), want);
         let balanced = json!({"spec": {"type": "LoadBalancer"}});
         assert_eq!(cells("", "services", &balanced)[3], "<pending>");
@@ -295,7 +304,8 @@ mod tests {
             "message": "again\n", "count": 3, "involvedObject": {"kind": "Pod", "name": "p"},
             "source": {"component": "kubelet", "host": "n"},
             "firstTimestamp": "2026-11-23T11:50:00Z", "lastTimestamp": "2026-11-23T11:59:50Z"});
-        let want = ["10s", "Warning", "BackOff", "pod/p", "", "kubelet, n", "again", "10m", "3", "e"];
+        let want =
+            ["10s", "Warning", "BackOff", "pod/p", "", "kubelet, n", "again", "10m", "3", "e"];
         assert_eq!(cells("", "events", &event), want);
         let modern = json!({"eventTime": "2026-11-23T11:59:00.000000Z"});
         assert_eq!(cells("", "events", &modern)[0], "60s");
@@ -303,7 +313,8 @@ mod tests {
 
     #[test]
     fn data_is_counted_never_shown() {
-        let secret = json!({"metadata": {"name": "s"}, "type": "Opaque", "data": {"a": "c2VjcmV0"}});
+        let secret =
+            json!({"metadata": {"name": "s"}, "type": "Opaque", "data": {"a": "c2VjcmV0"}});
         assert_eq!(cells("", "secrets", &secret), ["s", "Opaque", "1", "<unknown>"]);
         let both = json!({"metadata": {"name": "c"}, "data": {"a": ""}, "binaryData": {"b": ""}});
         assert_eq!(cells("", "configmaps", &both), ["c", "2", "<unknown>"]);

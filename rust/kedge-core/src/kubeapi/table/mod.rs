@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn a_row_carries_what_was_asked_of_the_object() {
-        let stored = br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"v"}}"#;
+        let stored =
+            br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"v"}}"#;
         let now = format::time("2026-11-23T12:00:00Z").unwrap();
         let shown = |include| {
             let mut out = Vec::new();

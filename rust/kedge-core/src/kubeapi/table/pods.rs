@@ -78,7 +78,8 @@ fn final_word(pod: &Value, reason: String) -> String {
 }
 
 fn summarize(pod: &Value) -> Summary {
-    let mut sidecar = Summary { reason: starting_word(pod), ready: 0, restarts: 0, last_restart: None };
+    let mut sidecar =
+        Summary { reason: starting_word(pod), ready: 0, restarts: 0, last_restart: None };
     let mut init = Summary { restarts: 0, last_restart: None, reason: String::new(), ready: 0 };
     let blocked = init_blocked(pod, &mut init, &mut sidecar);
     let initialized = condition(pod, "Initialized").is_some_and(|c| text(c, "/status") == "True");
@@ -121,7 +122,9 @@ fn init_blocked(pod: &Value, init: &mut Summary, sidecar: &mut Summary) -> Optio
         let waiting = text(status, "/state/waiting/reason");
         return Some(match terminated {
             Some(state) => format!("Init:{}", exit_word(state)),
-            None if !waiting.is_empty() && waiting != "PodInitializing" => format!("Init:{waiting}"),
+            None if !waiting.is_empty() && waiting != "PodInitializing" => {
+                format!("Init:{waiting}")
+            }
             None => format!("Init:{index}/{}", specs.len()),
         });
     }
@@ -145,7 +148,8 @@ fn main_containers(pod: &Value, mut summary: Summary) -> Summary {
     }
     if running && summary.reason == "Completed" {
         let ready = condition(pod, "Ready").is_some_and(|c| text(c, "/status") == "True");
-        summary.reason = if ready { "Running" } else { "NotReady" }.to_owned();
+        let word = if ready { "Running" } else { "NotReady" };
+        word.clone_into(&mut summary.reason);
     }
     summary
 }
@@ -287,7 +291,8 @@ mod tests {
     #[test]
     fn one_running_container_keeps_a_pod_from_being_completed() {
         let done = container(&json!({"terminated": {"exitCode": 0, "reason": "Completed"}}));
-        let running = json!({"name": "d", "ready": true, "restartCount": 0, "state": {"running": {}}});
+        let running =
+            json!({"name": "d", "ready": true, "restartCount": 0, "state": {"running": {}}});
         let mut pod = pod(&json!({"phase": "Running", "containerStatuses": [done, running]}));
         assert_eq!(cell(&pod, "Status"), "NotReady");
         pod["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);

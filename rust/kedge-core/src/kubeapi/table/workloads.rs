@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Deployments, ReplicaSets and DaemonSets as kubectl prints them.
+//! Deployments, `ReplicaSets` and `DaemonSets` as kubectl prints them.
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -30,10 +30,8 @@ pub(super) static DEPLOYMENTS: Printer = Printer::new(
     deployment,
 );
 
-pub(super) static REPLICA_SETS: Printer = Printer::new(
-    &[NAME, DESIRED, CURRENT, READY, AGE, CONTAINERS, IMAGES, SELECTOR],
-    replica_set,
-);
+pub(super) static REPLICA_SETS: Printer =
+    Printer::new(&[NAME, DESIRED, CURRENT, READY, AGE, CONTAINERS, IMAGES, SELECTOR], replica_set);
 
 pub(super) static DAEMON_SETS: Printer = Printer::new(
     &[
