@@ -107,6 +107,66 @@ def pki_random_token(bytes: int) -> str: ...
 
 # --- kube --------------------------------------------------------------------------------------
 
+class KubeClient:
+    def __new__(
+        cls,
+        runtime: Runtime,
+        server: str,
+        ca: str,
+        certificate: str,
+        key: str,
+        token: str,
+        server_name: str,
+    ) -> KubeClient: ...
+    def set_token(self, token: str) -> None: ...
+    def request(
+        self,
+        ticket: int,
+        method: str,
+        path: str,
+        content_type: str,
+        body: bytes,
+        timeout_ms: int,
+    ) -> None: ...
+    def fileno(self) -> int: ...
+    def drain(self, limit: int) -> list[tuple[int, int, bytes]]: ...
+
+class Mirror:
+    def __new__(
+        cls,
+        runtime: Runtime,
+        client: KubeClient,
+        store: Store,
+        rows: list[tuple[str, str, str, str]],
+    ) -> Mirror: ...
+    def fileno(self) -> int: ...
+    def drain(self, limit: int) -> list[tuple[str, str, str]]: ...
+    def close(self) -> None: ...
+
 # --- kubeapi -----------------------------------------------------------------------------------
+
+class ApiServer:
+    def __new__(cls, runtime: Runtime, store: Store, config: str) -> ApiServer: ...
+    @property
+    def port(self) -> int: ...
+    def fileno(self) -> int: ...
+    def drain(
+        self, limit: int
+    ) -> list[
+        tuple[
+            int, str, str, str, str, str, str, str, str, str, str, list[str], str, str, bytes
+        ]
+    ]: ...
+    def respond(
+        self,
+        id: int,
+        status: int,
+        content_type: str,
+        body: bytes,
+        headers: list[tuple[str, str]],
+    ) -> bool: ...
+    def set_document(self, path: str, media_type: str, body: bytes, etag: str) -> None: ...
+    def set_ready(self, ready: bool) -> None: ...
+    def close(self) -> None: ...
 
 # --- cri ---------------------------------------------------------------------------------------

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode
 
-from kedge import _core  # noqa: TID251 - this file is the face of _core.KubeClient
-from kedge import errors
+from kedge import (
+    _core,  # noqa: TID251 - this file is the face of _core.KubeClient
+    errors,
+)
 from kedge.aio import batches
 from kedge.api.keys import ObjectKey
 from kedge.kube.kubeconfig import Cluster, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
@@ -132,7 +136,9 @@ class KubeClient:
             raise refusal(status, decoded)
         return decoded
 
-    async def get(self, key: ObjectKey, subresource: str = "", *, version: str = "v1") -> dict[str, Any]:
+    async def get(
+        self, key: ObjectKey, subresource: str = "", *, version: str = "v1"
+    ) -> dict[str, Any]:
         """The object."""
         return await self.request("GET", path_of(key, subresource, version=version))
 

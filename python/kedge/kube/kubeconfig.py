@@ -10,11 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedge.config import read_yaml
 from kedge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +47,13 @@ def load(path: Path, context: str = "") -> Cluster:
     user = _entry(path, config, "users", "user", str(chosen.get("user", "")))
     for unsupported in ("exec", "auth-provider", "username"):
         if unsupported in user:
-            raise ConfigError(f"{path}: users: {unsupported}: not supported, wanted a certificate or token")
+            raise ConfigError(
+                f"{path}: users: {unsupported}: not supported, wanted a certificate or token"
+            )
     if cluster.get("insecure-skip-tls-verify"):
-        raise ConfigError(f"{path}: clusters: insecure-skip-tls-verify: not supported, wanted certificate-authority")
+        raise ConfigError(
+            f"{path}: clusters: insecure-skip-tls-verify: not supported, wanted certificate-authority"
+        )
     token_file = user.get("tokenFile")
     return Cluster(
         server=str(cluster.get("server", "")),
@@ -60,7 +66,9 @@ def load(path: Path, context: str = "") -> Cluster:
     )
 
 
-def _entry(path: Path, config: dict[str, Any], plural: str, singular: str, name: str) -> dict[str, Any]:
+def _entry(
+    path: Path, config: dict[str, Any], plural: str, singular: str, name: str
+) -> dict[str, Any]:
     entries = config.get(plural)
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict) and entry.get("name") == name:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kedge import _core, metrics  # noqa: TID251 - this file is the face of _core.Mirror
 from kedge.aio import batches
-from kedge.kube.client import KubeClient
-from kedge.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kedge.kube.client import KubeClient
+    from kedge.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -6,16 +6,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kedge import _core
 from kedge.api.keys import ObjectKey
 from kedge.errors import KedgeError
 from kedge.kube import KubeClient, Mirror, MirrorRow
 from kedge.store import Store, put
+
 from tests.integration.kubeapi.conftest import Api, Keys, pod, serve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from kedge import _core
 
 ROWS = [MirrorRow("", "pods"), MirrorRow("", "configmaps")]
 
@@ -41,7 +45,7 @@ async def until(what: Any) -> None:
 async def mirrored(api: Api, directory: Path, rows: list[MirrorRow] = ROWS) -> AsyncIterator[Store]:
     store = Store.open(directory / "replica", mode="replica")
     mirror = Mirror(api.runtime, KubeClient(api.runtime, api.cluster()), store, rows)
-    task = asyncio.ensure_future(mirror.run())  # noqa: TID251 - cancelled below
+    task = asyncio.ensure_future(mirror.run())
     await asyncio.wait_for(mirror.synced(), 10)
     yield store
     mirror.close()
@@ -133,7 +137,9 @@ async def _served_again(runtime: _core.Runtime, directory: Path, keys: Keys, por
     raise AssertionError("the port stays busy")
 
 
-async def test_objects_of_other_resources_in_the_store_are_left_alone(api: Api, tmp_path: Path) -> None:
+async def test_objects_of_other_resources_in_the_store_are_left_alone(
+    api: Api, tmp_path: Path
+) -> None:
     store = Store.open(tmp_path / "replica", mode="replica")
     other = ObjectKey("kedge.io", "serviceaccounttokens", "default", "t")
     store.commit_now([put(other, b'{"metadata":{"name":"t"}}')])

@@ -7,20 +7,29 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from kedge import _core
 from kedge.api.keys import ObjectKey
-from kedge.cluster.apiserver.server import POLICY, Request, Response, Server, ServerConfig, StaticToken
+from kedge.cluster.apiserver.server import (
+    POLICY,
+    Request,
+    Response,
+    Server,
+    ServerConfig,
+    StaticToken,
+)
 from kedge.hub import certificates
-from kedge.hub.certificates import Pair
 from kedge.kube.kubeconfig import Cluster
 from kedge.store import Store, delete, put
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kedge.hub.certificates import Pair
 
 VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 RESOURCES = [
@@ -67,9 +76,7 @@ def keys() -> Keys:
     foreign = certificates.create_ca("foreign", days=1)
 
     def client(of: Pair, name: str, group: str) -> Pair:
-        return certificates.issue(
-            of, common_name=name, organizations=[group], days=1, client=True
-        )
+        return certificates.issue(of, common_name=name, organizations=[group], days=1, client=True)
 
     return Keys(
         authority=authority,
@@ -191,7 +198,9 @@ class Watched:
 
     def take(self, count: int) -> list[tuple[str, str]]:
         events = [self.next() for _ in range(count)]
-        return [(event["type"], event["object"]["metadata"].get("name")) for event in events if event]
+        return [
+            (event["type"], event["object"]["metadata"].get("name")) for event in events if event
+        ]
 
     def close(self) -> None:
         self.connection.close()
@@ -205,7 +214,13 @@ def runtime() -> Iterator[_core.Runtime]:
 
 
 def serve(
-    runtime: _core.Runtime, directory: Path, keys: Keys, *, port: int = 0, history: int = 10_000, **limits: float
+    runtime: _core.Runtime,
+    directory: Path,
+    keys: Keys,
+    *,
+    port: int = 0,
+    history: int = 10_000,
+    **limits: float,
 ) -> Api:
     """A server over the store in ``directory``, which is created when absent."""
     store = Store.open(directory / "store", mode="primary", history=history)

@@ -8,13 +8,17 @@ import contextlib
 import json
 import ssl
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-
-from kedge import _core
 from kedge.errors import Conflict
+
 from tests.integration.kubeapi.conftest import Api, Keys, Watched, pod, serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kedge import _core
 
 LIMIT = 3 * 1024 * 1024
 
@@ -50,7 +54,10 @@ def test_a_malformed_head_is_refused_and_the_server_goes_on(api: Api, head: byte
     assert api.get("/healthz").status == 200
 
 
-@pytest.mark.parametrize("path", ["/api/v1/pods?labelSelector=%zz", "/api/v1/namespaces/a%2Fb/pods", "/api/v1/pods?watch=maybe"])
+@pytest.mark.parametrize(
+    "path",
+    ["/api/v1/pods?labelSelector=%zz", "/api/v1/namespaces/a%2Fb/pods", "/api/v1/pods?watch=maybe"],
+)
 def test_a_malformed_path_or_query_is_a_bad_request(api: Api, path: str) -> None:
     assert api.get(path).status == 400
 
@@ -63,7 +70,9 @@ def test_a_head_over_its_limit_is_refused(api: Api) -> None:
 
 
 def test_a_body_over_its_limit_is_refused_unread(api: Api) -> None:
-    head = f"POST /api/v1/namespaces/d/pods HTTP/1.1\r\nHost: a\r\nContent-Length: {LIMIT + 1}\r\n\r\n"
+    head = (
+        f"POST /api/v1/namespaces/d/pods HTTP/1.1\r\nHost: a\r\nContent-Length: {LIMIT + 1}\r\n\r\n"
+    )
     answer = exchange(api, head.encode())
     assert answer.startswith(b"HTTP/1.1 413"), answer
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["reason"] == "RequestEntityTooLarge"
@@ -71,7 +80,9 @@ def test_a_body_over_its_limit_is_refused_unread(api: Api) -> None:
 
 
 def test_a_chunked_body_is_refused_once_it_is_over_its_limit(api: Api) -> None:
-    head = b"POST /api/v1/namespaces/d/pods HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"POST /api/v1/namespaces/d/pods HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     answer = exchange(api, head + chunk * (LIMIT // 0x10000 + 1))
     assert answer == b"" or answer.startswith(b"HTTP/1.1 413"), answer[:100]
@@ -80,7 +91,9 @@ def test_a_chunked_body_is_refused_once_it_is_over_its_limit(api: Api) -> None:
 
 def test_a_truncated_body_reaches_nobody(api: Api) -> None:
     with api.socket() as connection:
-        connection.sendall(b"POST /api/v1/namespaces/d/pods HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{}")
+        connection.sendall(
+            b"POST /api/v1/namespaces/d/pods HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{}"
+        )
     assert api.get("/healthz").status == 200
     assert api.asked == []
 
@@ -89,7 +102,9 @@ def test_a_body_that_does_not_come_is_not_waited_for(
     runtime: _core.Runtime, tmp_path: Path, keys: Keys
 ) -> None:
     api = serve(runtime, tmp_path, keys, body_seconds=0.2)
-    answer = exchange(api, b"POST /api/v1/namespaces/d/pods HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{}")
+    answer = exchange(
+        api, b"POST /api/v1/namespaces/d/pods HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{}"
+    )
     assert answer.startswith(b"HTTP/1.1 408"), answer
     api.server.close()
     api.store.close()
@@ -126,7 +141,7 @@ def test_a_kept_connection_serves_many_requests(api: Api) -> None:
 
 
 async def test_python_decides_writes_and_sees_who_asks(api: Api) -> None:
-    pump = asyncio.ensure_future(api.server.run())  # noqa: TID251 - cancelled below
+    pump = asyncio.ensure_future(api.server.run())
     answer = await asyncio.to_thread(
         api.request,
         "POST",
@@ -155,7 +170,7 @@ async def test_a_handlers_refusal_is_a_status_and_its_defect_a_500(api: Api) -> 
 
     failures = [RuntimeError("a defect"), Conflict("changed meanwhile", {"name": "a"})]
     api.server._handle = handle
-    pump = asyncio.ensure_future(api.server.run())  # noqa: TID251 - cancelled below
+    pump = asyncio.ensure_future(api.server.run())
     path = "/api/v1/namespaces/default/pods/a"
     conflict = await asyncio.to_thread(api.request, "PUT", path, b"{}")
     assert (conflict.status, conflict.json["reason"]) == (409, "Conflict")

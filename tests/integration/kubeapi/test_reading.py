@@ -86,7 +86,10 @@ def test_a_list_at_an_exact_revision_is_that_state(api: Api) -> None:
 
 def test_a_revision_still_to_come_is_a_timeout(api: Api) -> None:
     api.put(pod("a"))
-    for path in ("/api/v1/pods?resourceVersion=999", "/api/v1/namespaces/default/pods/a?resourceVersion=999"):
+    for path in (
+        "/api/v1/pods?resourceVersion=999",
+        "/api/v1/namespaces/default/pods/a?resourceVersion=999",
+    ):
         answer = api.get(path)
         assert answer.status == 504
         assert answer.json["reason"] == "Timeout"
@@ -94,7 +97,12 @@ def test_a_revision_still_to_come_is_a_timeout(api: Api) -> None:
 
 
 def test_options_that_do_not_go_together_are_refused(api: Api) -> None:
-    for query in ("resourceVersionMatch=Exact", "limit=x", "sendInitialEvents=true", "resourceVersion=x"):
+    for query in (
+        "resourceVersionMatch=Exact",
+        "limit=x",
+        "sendInitialEvents=true",
+        "resourceVersion=x",
+    ):
         answer = api.get(f"/api/v1/pods?{query}")
         assert (answer.status, answer.json["reason"]) == (400, "BadRequest"), query
 

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from kedge import _core
 from tests.integration.kubeapi.conftest import Api, Keys, Watched, labelled, pod, serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kedge import _core
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
@@ -55,7 +59,9 @@ def test_entering_the_selector_is_added_and_leaving_it_deleted(api: Api) -> None
 
 def test_one_object_is_watched_by_its_name(api: Api) -> None:
     revision = api.put(pod("b"))
-    by_field = Watched(api, f"/api/v1/pods?watch=1&resourceVersion={revision}&fieldSelector=metadata.name%3Da")
+    by_field = Watched(
+        api, f"/api/v1/pods?watch=1&resourceVersion={revision}&fieldSelector=metadata.name%3Da"
+    )
     legacy = Watched(api, f"/api/v1/watch/namespaces/default/pods/a?resourceVersion={revision}")
     api.put(pod("b"))
     api.put(pod("a"))
@@ -84,7 +90,8 @@ def test_initial_events_end_with_a_marked_bookmark(api: Api) -> None:
 def test_a_watch_ends_at_its_timeout_with_a_last_bookmark(api: Api) -> None:
     revision = api.put(pod("a"))
     watch = Watched(
-        api, f"/api/v1/pods?watch=1&resourceVersion={revision}&timeoutSeconds=1&allowWatchBookmarks=1"
+        api,
+        f"/api/v1/pods?watch=1&resourceVersion={revision}&timeoutSeconds=1&allowWatchBookmarks=1",
     )
     newest = api.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}})
     mark = watch.next()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-
 from kedge import errors
 from kedge.api.keys import ObjectKey
 from kedge.kube.client import path_of, refusal
@@ -17,7 +16,11 @@ from kedge.kube.client import path_of, refusal
         (ObjectKey("", "pods", "d", "p"), "status", "/api/v1/namespaces/d/pods/p/status"),
         (ObjectKey("", "pods", "d", ""), "", "/api/v1/namespaces/d/pods"),
         (ObjectKey("", "namespaces", "", "d"), "", "/api/v1/namespaces/d"),
-        (ObjectKey("apps", "deployments", "d", "x"), "", "/apis/apps/v1/namespaces/d/deployments/x"),
+        (
+            ObjectKey("apps", "deployments", "d", "x"),
+            "",
+            "/apis/apps/v1/namespaces/d/deployments/x",
+        ),
         (ObjectKey("", "pods", "d", "a/../b"), "", "/api/v1/namespaces/d/pods/a%2F..%2Fb"),
     ],
 )

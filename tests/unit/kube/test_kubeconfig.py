@@ -4,21 +4,27 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-
 from kedge.errors import ConfigError
 from kedge.kube.kubeconfig import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def write(path: Path, **changes: Any) -> Path:
     config: dict[str, Any] = {
         "current-context": "one",
         "contexts": [{"name": "one", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": "https://h:6443", "certificate-authority": "ca.crt"}}],
+        "clusters": [
+            {
+                "name": "c",
+                "cluster": {"server": "https://h:6443", "certificate-authority": "ca.crt"},
+            }
+        ],
         "users": [{"name": "u", "user": {"token": "t"}}],
         **changes,
     }
@@ -57,7 +63,10 @@ def test_another_context_can_be_chosen(tmp_path: Path) -> None:
         ({"users": []}, "users: no entry named: 'u'"),
         ({"clusters": "none"}, "clusters: no entry named: 'c'"),
         ({"users": [{"name": "u", "user": {"exec": {"command": "x"}}}]}, "exec: not supported"),
-        ({"users": [{"name": "u", "user": {"client-key-data": "%%"}}]}, "client-key-data: not base64"),
+        (
+            {"users": [{"name": "u", "user": {"client-key-data": "%%"}}]},
+            "client-key-data: not base64",
+        ),
         ({"users": [{"name": "u", "user": {"client-key": "gone"}}]}, "client-key: cannot be read"),
         (
             {"clusters": [{"name": "c", "cluster": {"insecure-skip-tls-verify": True}}]},
@@ -65,7 +74,9 @@ def test_another_context_can_be_chosen(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_used_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_used_is_named(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         load(write(tmp_path, **changes))
 

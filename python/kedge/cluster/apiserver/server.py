@@ -14,12 +14,14 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kedge import _core  # noqa: TID251 - this file is the face of _core.ApiServer
 from kedge.aio import batches
 from kedge.errors import ApiError
-from kedge.store import Store
+
+if TYPE_CHECKING:
+    from kedge.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +49,20 @@ POLICY: tuple[dict[str, list[str]], ...] = (
     {
         "groups": ["kedge:cloud"],
         "verbs": ["create", "update", "patch"],
-        "resources": ["events", "leases.coordination.k8s.io", "nodes", "nodes/status", "pods/status"],
+        "resources": [
+            "events",
+            "leases.coordination.k8s.io",
+            "nodes",
+            "nodes/status",
+            "pods/status",
+        ],
     },
     {"groups": ["kedge:cloud"], "verbs": ["delete"], "resources": ["pods"]},
-    {"groups": ["kedge:cloud"], "verbs": ["create"], "resources": ["namespaces", "serviceaccounts/token"]},
+    {
+        "groups": ["kedge:cloud"],
+        "verbs": ["create"],
+        "resources": ["namespaces", "serviceaccounts/token"],
+    },
     {
         "groups": ["kedge:cloud"],
         "verbs": ["create", "update", "patch", "delete"],
