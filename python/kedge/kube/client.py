@@ -24,6 +24,8 @@ from kedge.kube.kubeconfig import Cluster, load
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kedge.runtime import Runtime
+
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -48,7 +50,7 @@ class KubeClient:
         cluster: where the server is and who we are.
     """
 
-    def __init__(self, runtime: _core.Runtime, cluster: Cluster) -> None:
+    def __init__(self, runtime: Runtime, cluster: Cluster) -> None:
         token = _read(cluster.token_file) if cluster.token_file else cluster.token
         self.cluster = cluster
         self.handle = _core.KubeClient(
@@ -64,7 +66,7 @@ class KubeClient:
         self._next = 0
 
     @classmethod
-    def from_kubeconfig(cls, runtime: _core.Runtime, path: Path, context: str = "") -> Self:
+    def from_kubeconfig(cls, runtime: Runtime, path: Path, context: str = "") -> Self:
         """A client of the server that a kubeconfig file names."""
         return cls(runtime, load(path, context))
 

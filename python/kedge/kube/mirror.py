@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kedge.kube.client import KubeClient
+    from kedge.runtime import Runtime
     from kedge.store import Store
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Mirror:
     """
 
     def __init__(
-        self, runtime: _core.Runtime, client: KubeClient, store: Store, rows: Sequence[MirrorRow]
+        self, runtime: Runtime, client: KubeClient, store: Store, rows: Sequence[MirrorRow]
     ) -> None:
         flat = [(row.group, row.version, row.resource, row.fields) for row in rows]
         self._mirror = _core.Mirror(runtime, client.handle, store.handle, flat)

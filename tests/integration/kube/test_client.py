@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from kedge import _core, errors
+from kedge import errors
 from kedge.api.keys import ObjectKey
 from kedge.kube import KubeClient
 
@@ -18,6 +18,8 @@ from tests.integration.kubeapi.conftest import TOKEN, Api, pod, serve
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from kedge.runtime import Runtime
 
 KEY = ObjectKey("", "pods", "default", "a")
 
@@ -99,31 +101,17 @@ async def test_an_answer_that_does_not_come_is_given_up(api: Api) -> None:
 
 
 async def test_a_server_that_restarted_is_asked_on_a_new_connection(
-    runtime: _core.Runtime, tmp_path: Path, api: Api
+    runtime: Runtime, tmp_path: Path, api: Api
 ) -> None:
-    first = serve(runtime, tmp_path / "again", api.keys)
-    async with running(KubeClient(runtime, first.cluster())) as client:
+    async with running(KubeClient(runtime, api.cluster())) as client:
         assert await client.list("", "pods") == []
-        first.server.close()
-        port = first.port
-        first.store.close()
-        del first.server
-        second = await _served_again(runtime, tmp_path / "again", api, port)
+        api.server.close()
+        again = serve(runtime, tmp_path, api.keys, port=api.port, store=api.store)
         assert await client.list("", "pods") == []
-    second.server.close()
-    second.store.close()
+    again.server.close()
 
 
-async def _served_again(runtime: _core.Runtime, directory: Path, api: Api, port: int) -> Api:
-    for _ in range(100):
-        try:
-            return serve(runtime, directory, api.keys, port=port)
-        except errors.KedgeError:
-            await asyncio.sleep(0.05)
-    raise AssertionError("the port stays busy")
-
-
-def test_a_server_that_is_no_url_is_refused(runtime: _core.Runtime, api: Api) -> None:
+def test_a_server_that_is_no_url_is_refused(runtime: Runtime, api: Api) -> None:
     for server in ("", "http://127.0.0.1:1", "127.0.0.1:6443"):
         with pytest.raises(errors.Invalid, match="server"):
             KubeClient(runtime, replace(api.cluster(), server=server))

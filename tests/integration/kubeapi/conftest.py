@@ -7,11 +7,11 @@ import http.client
 import json
 import socket
 import ssl
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kedge import _core
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver.server import (
     POLICY,
@@ -21,12 +21,14 @@ from kedge.cluster.apiserver.server import (
     ServerConfig,
     StaticToken,
 )
+from kedge.errors import KedgeError
 from kedge.hub import certificates
 from kedge.kube.kubeconfig import Cluster
+from kedge.runtime import Runtime
 from kedge.store import Store, delete, put
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from kedge.hub.certificates import Pair
@@ -114,7 +116,7 @@ class Api:
 
     store: Store
     server: Server
-    runtime: _core.Runtime
+    runtime: Runtime
     keys: Keys
     directory: Path
     asked: list[Request] = field(default_factory=list)
@@ -207,23 +209,25 @@ class Watched:
 
 
 @pytest.fixture
-def runtime() -> Iterator[_core.Runtime]:
-    runtime = _core.Runtime(2)
+def runtime() -> Iterator[Runtime]:
+    runtime = Runtime(2)
     yield runtime
     runtime.close()
 
 
 def serve(
-    runtime: _core.Runtime,
+    runtime: Runtime,
     directory: Path,
     keys: Keys,
     *,
     port: int = 0,
     history: int = 10_000,
+    store: Store | None = None,
     **limits: float,
 ) -> Api:
-    """A server over the store in ``directory``, which is created when absent."""
-    store = Store.open(directory / "store", mode="primary", history=history)
+    """A server over the store given, or over one in ``directory``, which is created when absent."""
+    if store is None:
+        store = Store.open(directory / "store", mode="primary", history=history)
     asked: list[Request] = []
 
     async def handle(request: Request) -> Response:
@@ -242,12 +246,24 @@ def serve(
         policy=POLICY,
         limits=limits,
     )
-    server = Server(runtime, store, config, handle)
+    server = _bound(lambda: Server(runtime, store, config, handle))
     return Api(store, server, runtime, keys, directory, asked)
 
 
+def _bound(start: Callable[[], Server]) -> Server:
+    """Starts a server; the port of one that was just closed is free in a moment."""
+    for _ in range(100):
+        try:
+            return start()
+        except KedgeError as error:
+            if "cannot listen" not in str(error):
+                raise
+            time.sleep(0.05)
+    raise AssertionError("the port stays busy")
+
+
 @pytest.fixture
-def api(runtime: _core.Runtime, tmp_path: Path, keys: Keys) -> Iterator[Api]:
+def api(runtime: Runtime, tmp_path: Path, keys: Keys) -> Iterator[Api]:
     api = serve(runtime, tmp_path, keys)
     yield api
     api.server.close()

@@ -63,7 +63,6 @@ def test_pages_together_are_the_list_at_the_first_ones_revision(api: Api) -> Non
     for number in range(7):
         api.put(pod(f"p{number}"))
     first = api.get("/api/v1/pods?limit=3").json
-    assert first["metadata"]["remainingItemCount"] == 4
     api.put(pod("p9"))
     api.delete(pod("p5"))
     found = names(first["items"])

@@ -12,7 +12,7 @@ from tests.integration.kubeapi.conftest import Api, Keys, Watched, labelled, pod
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kedge import _core
+    from kedge.runtime import Runtime
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
@@ -101,7 +101,7 @@ def test_a_watch_ends_at_its_timeout_with_a_last_bookmark(api: Api) -> None:
     watch.close()
 
 
-def test_bookmarks_come_now_and_then(runtime: _core.Runtime, tmp_path: Path, keys: Keys) -> None:
+def test_bookmarks_come_now_and_then(runtime: Runtime, tmp_path: Path, keys: Keys) -> None:
     api = serve(runtime, tmp_path, keys, bookmark_seconds=0.2)
     revision = api.put(pod("a"))
     watch = Watched(api, f"/api/v1/pods?watch=1&resourceVersion={revision}&allowWatchBookmarks=1")
@@ -113,7 +113,7 @@ def test_bookmarks_come_now_and_then(runtime: _core.Runtime, tmp_path: Path, key
 
 @pytest.mark.parametrize("version", [1, 10_000])
 def test_a_revision_out_of_reach_is_an_error_event_of_410(
-    runtime: _core.Runtime, tmp_path: Path, keys: Keys, version: int
+    runtime: Runtime, tmp_path: Path, keys: Keys, version: int
 ) -> None:
     api = serve(runtime, tmp_path, keys, history=10)
     for number in range(40):
@@ -152,7 +152,7 @@ def test_closing_the_server_ends_its_watches(api: Api) -> None:
 
 
 def test_too_many_watches_are_refused_with_a_time_to_come_back(
-    runtime: _core.Runtime, tmp_path: Path, keys: Keys
+    runtime: Runtime, tmp_path: Path, keys: Keys
 ) -> None:
     api = serve(runtime, tmp_path, keys, watches=1)
     watch = Watched(api, "/api/v1/pods?watch=1")

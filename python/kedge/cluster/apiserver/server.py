@@ -21,6 +21,7 @@ from kedge.aio import batches
 from kedge.errors import ApiError
 
 if TYPE_CHECKING:
+    from kedge.runtime import Runtime
     from kedge.store import Store
 
 logger = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ class Server:
     """
 
     def __init__(
-        self, runtime: _core.Runtime, store: Store, config: ServerConfig, handle: Handler
+        self, runtime: Runtime, store: Store, config: ServerConfig, handle: Handler
     ) -> None:
         self._server = _core.ApiServer(runtime, store.handle, config.to_json())
         self._handle = handle

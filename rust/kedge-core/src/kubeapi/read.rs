@@ -110,9 +110,16 @@ pub(super) fn page(store: &Store, target: &Target, options: &ListOptions) -> Res
     })?)
 }
 
+/// The newest revision; what a list saw may not have reached the watchers yet, so that one that
+/// seems to be ahead is looked up in the file.
+pub(super) fn newest(store: &Store, wanted: u64) -> crate::Result<u64> {
+    let known = store.revision();
+    if wanted <= known { Ok(known) } else { Ok(store.stats()?.revision) }
+}
+
 /// Refuses a version that is still to come, as it is of another store's history.
 fn not_older(store: &Store, version: u64) -> Result<(), Failure> {
-    let current = store.revision();
+    let current = newest(store, version)?;
     if version <= current {
         return Ok(());
     }

@@ -281,7 +281,7 @@ impl Watch {
 
 /// Starts the store's watcher; a revision that is still to come is of another history.
 fn start(store: &Store, query: &WatchQuery, from: u64) -> Result<Watcher, Failure> {
-    let current = store.revision();
+    let current = read::newest(store, from)?;
     if from > current {
         let message = format!("unknown resource version: {from} (newest: {current})");
         return Err(Failure::expired(message));

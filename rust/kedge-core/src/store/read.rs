@@ -60,6 +60,12 @@ impl Shared {
         Ok(page)
     }
 
+    /// The newest revision in the file, which the ring may be about to learn of.
+    pub(crate) fn committed(&self) -> Result<u64> {
+        let reading = self.lmdb.read()?;
+        self.lmdb.number(&reading.txn, "revision")
+    }
+
     /// Objects that an owner index entry points to.
     pub(crate) fn owned(&self, uid: &str) -> Result<Vec<Listed>> {
         let mut prefix = uid.as_bytes().to_vec();

@@ -39,7 +39,8 @@ impl Watcher {
             selector,
             shared,
         };
-        let now = watcher.shared.ring.newest();
+        // A list may have read what was committed a moment ago and reaches the ring in the next.
+        let now = watcher.shared.ring.newest().max(watcher.shared.committed()?);
         if from_revision > now {
             let message = format!("revision {from_revision} is ahead of the newest, {now}");
             return Err(Error::new(Kind::Invalid, message));
