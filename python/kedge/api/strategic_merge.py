@@ -237,7 +237,8 @@ _GONE: Any = object()
 def stripped(value: Any) -> Any:
     """A value from a patch as it is stored where nothing was: without nulls and directives."""
     if type(value) is list:
-        return [clean for item in value if (clean := stripped(item)) is not _GONE]
+        plain = [item for item in value if type(item) is not dict or DIRECTIVE not in item]
+        return [stripped(item) for item in plain]
     if type(value) is not dict:
         return value
     if value.get(DIRECTIVE) == "delete":

@@ -72,9 +72,9 @@ class Dispatcher:
             case "POST":
                 return await self._create(kind, key, request, query)
             case "PUT":
-                return await self._update(kind, key, request, query)
+                return await self._update(key, request, query)
             case "PATCH":
-                return await self._patch(kind, key, request, query)
+                return await self._patch(key, request, query)
             case "DELETE":
                 return await self._delete(kind, key, request, query)
         raise failures.unsupported(kind, request.method.lower())
@@ -84,9 +84,9 @@ class Dispatcher:
     ) -> Response:
         match request.subresource, request.method:
             case (("status" | "finalize"), "PUT"):
-                return await self._update(kind, key, request, query)
+                return await self._update(key, request, query)
             case "status", "PATCH":
-                return await self._patch(kind, key, request, query)
+                return await self._patch(key, request, query)
             case "scale", ("GET" | "PUT" | "PATCH"):
                 return await self._scale(key, request, query)
             case "binding", "POST":
@@ -105,7 +105,7 @@ class Dispatcher:
         _refuse_duplicates(request.body, body, options)
         return answer(await self._registry.create_owned(key, body, options), 201, options)
 
-    async def _update(self, kind: Kind, key: ObjectKey, request: Request, query: Query) -> Response:
+    async def _update(self, key: ObjectKey, request: Request, query: Query) -> Response:
         body, options = document(request), _options(query)
         _refuse_duplicates(request.body, body, options)
         result = await self._registry.update_owned(
@@ -113,7 +113,7 @@ class Dispatcher:
         )
         return answer(result, 200, options)
 
-    async def _patch(self, kind: Kind, key: ObjectKey, request: Request, query: Query) -> Response:
+    async def _patch(self, key: ObjectKey, request: Request, query: Query) -> Response:
         content_type = media_type(request.content_type)
         if content_type in patches.APPLY:
             raise UnsupportedMediaType(
