@@ -5,10 +5,10 @@ import copy
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.reference import strategic_merge as model
-
 from kedge.api import strategic_merge
 from kedge.api.schema import Field, Struct
+
+from tests.reference import strategic_merge as model
 
 NAMES = st.sampled_from(["a", "b", "c", "d", "e"])
 SCALARS = st.one_of(st.integers(0, 3), st.sampled_from(["x", "y"]))
@@ -60,7 +60,9 @@ def patches(draw):
             items = [item for item in items if "$patch" not in item] + [{"$patch": "replace"}]
         elif draw(st.booleans()):
             plain = [item["name"] for item in items if "$patch" not in item]
-            extra = draw(st.lists(NAMES.filter(lambda name: name not in plain), max_size=2, unique=True))
+            extra = draw(
+                st.lists(NAMES.filter(lambda name: name not in plain), max_size=2, unique=True)
+            )
             patch["$setElementOrder/items"] = [{"name": name} for name in plain + extra]
         patch["items"] = items
     if draw(st.booleans()):
@@ -71,7 +73,11 @@ def patches(draw):
     if draw(st.booleans()):
         patch["atomic"] = draw(st.one_of(TAGS, st.none()))
     if draw(st.booleans()):
-        spec = draw(st.fixed_dictionaries({}, optional={"tags": TAGS, "size": st.one_of(SCALARS, st.none())}))
+        spec = draw(
+            st.fixed_dictionaries(
+                {}, optional={"tags": TAGS, "size": st.one_of(SCALARS, st.none())}
+            )
+        )
         if draw(st.integers(0, 4)) == 0:
             spec["$patch"] = draw(st.sampled_from(["replace", "delete"]))
         elif draw(st.integers(0, 4)) == 0:

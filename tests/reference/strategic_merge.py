@@ -21,7 +21,11 @@ def apply(original: dict, patch: dict, shape: dict) -> dict:
     result = copy.deepcopy(original)
     if "$retainKeys" in patch:
         result = {k: v for k, v in result.items() if k in patch["$retainKeys"]}
-    names = {k.split("/", 1)[1] if k.startswith("$") and "/" in k else k for k in patch if k != "$retainKeys"}
+    names = {
+        k.split("/", 1)[1] if k.startswith("$") and "/" in k else k
+        for k in patch
+        if k != "$retainKeys"
+    }
     for name in sorted(names):
         value = patched_field(result.get(name), name, patch, shape.get(name))
         if value is None:
@@ -70,7 +74,9 @@ def patched_list(before: Any, value: Any, order: Any, removed: list, rule: Any) 
 
 def merged(held: list, value: list, rule: Any) -> list:
     if isinstance(rule, str):
-        return held + [item for i, item in enumerate(value) if item not in held and item not in value[:i]]
+        return held + [
+            item for i, item in enumerate(value) if item not in held and item not in value[:i]
+        ]
     key, shape = rule
     if any(item.get("$patch") == "replace" for item in value):
         return [clean(item) for item in value if "$patch" not in item]
@@ -115,6 +121,8 @@ def clean(value: Any) -> Any:
         return {
             k: clean(v)
             for k, v in value.items()
-            if v is not None and not k.startswith("$") and not (isinstance(v, dict) and v.get("$patch") == "delete")
+            if v is not None
+            and not k.startswith("$")
+            and not (isinstance(v, dict) and v.get("$patch") == "delete")
         }
     return value

@@ -75,9 +75,8 @@ def _merge_value(original: Object, key: str, value: Any, shape: Struct | None) -
 def _directive(patch: Object) -> Object:
     directive = patch.pop(DIRECTIVE)
     if directive == "replace":
-        return {
-            key: clean for key, value in patch.items() if (clean := stripped(value)) is not _GONE
-        }
+        result: Object = stripped(patch)
+        return result
     if directive == "delete":
         return {}
     raise BadRequest(f"unknown patch type found in {DIRECTIVE}: {directive!r}")
