@@ -20,7 +20,7 @@ pub use calls::{Calls, Row};
 pub use client::{Client, Failure};
 
 /// The messages of CRI and of containerd's event stream, generated from `proto/`.
-#[allow(missing_docs, clippy::pedantic, reason = "generated")]
+#[allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated")]
 pub(crate) mod proto {
     include!(concat!(env!("OUT_DIR"), "/runtime.v1.rs"));
 

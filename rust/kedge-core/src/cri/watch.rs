@@ -21,6 +21,8 @@ use super::proto;
 
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
+/// A runtime that does not have a stream says so within this time.
+const REFUSAL: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_millis(10);
 const CRI_EVENTS: &str = "/runtime.v1.RuntimeService/GetContainerEvents";
 const CONTAINERD_EVENTS: &str = "/containerd.services.events.v1.Events/Subscribe";
@@ -178,8 +180,16 @@ where
     Q: prost::Message + 'static,
     A: prost::Message + Default + 'static,
 {
-    // A server that has nothing to tell yet may keep its headers back: waiting for them is following.
-    let mut stream = client.stream::<Q, A>(path, request).await?;
+    let opening = client.stream::<Q, A>(path, request);
+    tokio::pin!(opening);
+    let mut stream = match timeout(REFUSAL, &mut opening).await {
+        Ok(opened) => opened?,
+        // A server that has nothing to tell yet keeps its headers back: it listens all the same.
+        Err(_elapsed) => {
+            bell.set_stream(true);
+            opening.await?
+        }
+    };
     bell.set_stream(true);
     while stream.message().await?.is_some() {
         bell.ring();
