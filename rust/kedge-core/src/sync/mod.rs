@@ -11,9 +11,12 @@ pub mod endpoint;
 pub mod heartbeat;
 pub mod inlet;
 pub mod outbox;
+pub mod port;
 pub mod recent;
+pub mod references;
 pub mod session;
 pub mod version;
+pub mod view;
 
 use bytes::Bytes;
 
