@@ -106,7 +106,12 @@ impl Endpoint {
     }
 
     /// Takes in one frame; gives what the driver has to do.
-    pub fn receive(&mut self, frame: &[u8], now: u64, held: Lookup<'_>) -> Result<Vec<Command>, WireError> {
+    pub fn receive(
+        &mut self,
+        frame: &[u8],
+        now: u64,
+        held: Lookup<'_>,
+    ) -> Result<Vec<Command>, WireError> {
         self.traffic.bytes_in += frame.len() as u64;
         match self.receiver.receive(frame)? {
             Received::Message(stream, message) => {
@@ -114,7 +119,9 @@ impl Endpoint {
                 let incoming = self.decode(stream, body, now, held)?;
                 self.step(Event::Received(incoming), now)
             }
-            Received::Credit(stream, bytes) => self.sender.granted(stream, bytes).map(|()| Vec::new()),
+            Received::Credit(stream, bytes) => {
+                self.sender.granted(stream, bytes).map(|()| Vec::new())
+            }
             Received::Ping => {
                 self.sender.push_frame(Frame::Pong);
                 Ok(Vec::new())
@@ -160,7 +167,9 @@ impl Endpoint {
         for command in commands {
             match command {
                 Command::Send(stream, body) => self.sender.push(stream, envelope::encode(body)),
-                Command::SendBatch(lane, outgoing, bases) => self.send_batch(lane, outgoing, bases, now),
+                Command::SendBatch(lane, outgoing, bases) => {
+                    self.send_batch(lane, outgoing, bases, now)
+                }
                 other => rest.push(other),
             }
         }
@@ -174,9 +183,15 @@ impl Endpoint {
             Bases::Forbidden => Vec::new(),
         };
         let history: Vec<&[u8]> = chosen.iter().map(|(_, bytes)| bytes.as_ref()).collect();
-        let values: Vec<u8> =
-            outgoing.changes.iter().filter_map(|change| change.value.as_deref()).flatten().copied().collect();
-        let heads = ItemHeads { items: outgoing.changes.iter().map(head).collect() }.encode_to_vec();
+        let values: Vec<u8> = outgoing
+            .changes
+            .iter()
+            .filter_map(|change| change.value.as_deref())
+            .flatten()
+            .copied()
+            .collect();
+        let heads =
+            ItemHeads { items: outgoing.changes.iter().map(head).collect() }.encode_to_vec();
         let batch = Batch {
             first: outgoing.first,
             heads: Some(self.packer.pack(&heads, &[])),
@@ -192,7 +207,9 @@ impl Endpoint {
     fn choose_bases(&self, changes: &[Change]) -> Vec<(Base, Bytes)> {
         let mut chosen: Vec<(Base, Bytes)> = Vec::new();
         let mut total = 0;
-        for (item, change) in changes.iter().enumerate().filter(|(_, change)| change.value.is_some()) {
+        for (item, change) in
+            changes.iter().enumerate().filter(|(_, change)| change.value.is_some())
+        {
             let known = self.recent.get(&change.key).map(|bytes| (None, bytes.clone()));
             let given = change.base.as_ref().map(|base| (base.key.clone(), base.bytes.clone()));
             let Some((key, bytes)) = known.or(given) else { continue };
@@ -208,13 +225,20 @@ impl Endpoint {
         chosen
     }
 
-    fn decode(&mut self, stream: Stream, body: Body, now: u64, held: Lookup<'_>) -> Result<Incoming, WireError> {
+    fn decode(
+        &mut self,
+        stream: Stream,
+        body: Body,
+        now: u64,
+        held: Lookup<'_>,
+    ) -> Result<Incoming, WireError> {
         match body {
             Body::Batch(batch) => self.decode_batch(stream, batch, now, held),
             Body::Inventory(inventory) => {
                 let packed = inventory.entries.unwrap_or_default();
                 let bytes = self.packer.unpack(&packed, &[], &self.limits)?;
-                let entries: Entries = envelope::decode_list(&bytes, self.limits.items, "inventory")?;
+                let entries: Entries =
+                    envelope::decode_list(&bytes, self.limits.items, "inventory")?;
                 Ok(Incoming::Inventory(entries.entries))
             }
             plain => {
@@ -228,7 +252,13 @@ impl Endpoint {
         }
     }
 
-    fn decode_batch(&mut self, stream: Stream, batch: Batch, now: u64, held: Lookup<'_>) -> Result<Incoming, WireError> {
+    fn decode_batch(
+        &mut self,
+        stream: Stream,
+        batch: Batch,
+        now: u64,
+        held: Lookup<'_>,
+    ) -> Result<Incoming, WireError> {
         let lane = match stream {
             Stream::Control => return Err(WireError::Unexpected("batch on the control stream")),
             Stream::Status => Lane::Status,
@@ -253,7 +283,12 @@ impl Endpoint {
         self.packer.unpack(packed, history, &self.limits)
     }
 
-    fn find_bases(&self, bases: &[Base], heads: &[ItemHead], held: Lookup<'_>) -> Result<Option<Vec<Bytes>>, WireError> {
+    fn find_bases(
+        &self,
+        bases: &[Base],
+        heads: &[ItemHead],
+        held: Lookup<'_>,
+    ) -> Result<Option<Vec<Bytes>>, WireError> {
         if bases.len() > MAX_BASES {
             return Err(WireError::Malformed("too many bases"));
         }
@@ -261,9 +296,11 @@ impl Endpoint {
         let mut total = 0;
         for base in bases {
             let own = heads.get(base.item as usize).and_then(|head| head.key.as_ref());
-            let key = base.key.as_ref().or(own).ok_or(WireError::Malformed("base without a key"))?;
+            let key =
+                base.key.as_ref().or(own).ok_or(WireError::Malformed("base without a key"))?;
             let fits = |bytes: &Bytes| pack::hash(bytes) == base.hash;
-            let bytes = self.recent.get(key).cloned().filter(fits).or_else(|| held(key).filter(fits));
+            let bytes =
+                self.recent.get(key).cloned().filter(fits).or_else(|| held(key).filter(fits));
             let Some(bytes) = bytes else { return Ok(None) };
             total += bytes.len();
             if total > MAX_BASE_BYTES {

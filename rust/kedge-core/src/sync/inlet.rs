@@ -39,8 +39,7 @@ impl Inlet {
                 Err(WireError::Unexpected("gap in the sequence"))
             };
         }
-        let fresh: Vec<_> =
-            (first..).zip(items).filter(|(seq, _)| *seq > self.received).collect();
+        let fresh: Vec<_> = (first..).zip(items).filter(|(seq, _)| *seq > self.received).collect();
         if let Some((last, _)) = fresh.last() {
             if last - self.upto > MAX_UNSETTLED {
                 return Err(WireError::Unexpected("more under way than the window"));
@@ -100,7 +99,11 @@ mod tests {
     use crate::sync::Key;
 
     fn items(count: usize) -> Vec<Item> {
-        let item = |n: usize| Item { key: Key::of("", "pods", "", &n.to_string()), value: None, revision: 0 };
+        let item = |n: usize| Item {
+            key: Key::of("", "pods", "", &n.to_string()),
+            value: None,
+            revision: 0,
+        };
         (0..count).map(item).collect()
     }
 

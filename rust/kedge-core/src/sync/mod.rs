@@ -10,6 +10,8 @@
 pub mod endpoint;
 pub mod heartbeat;
 pub mod inlet;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod outbox;
 pub mod port;
 pub mod recent;

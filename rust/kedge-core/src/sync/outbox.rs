@@ -224,7 +224,9 @@ mod tests {
     #[test]
     fn a_replaced_change_keeps_the_base_that_the_receiver_holds() {
         let mut outbox = Outbox::default();
-        let base = |text: &'static str| Some(Base { key: None, bytes: Bytes::from_static(text.as_bytes()) });
+        let base = |text: &'static str| {
+            Some(Base { key: None, bytes: Bytes::from_static(text.as_bytes()) })
+        };
         outbox.offer(Change { base: base("v1"), ..change("a", "v2", 1) }, 0);
         outbox.offer(Change { base: base("v2"), ..change("a", "v3", 1) }, 0);
         assert_eq!(outbox.send().unwrap().changes[0].base, base("v1"));

@@ -28,7 +28,8 @@ impl Recent {
             return;
         }
         while self.bytes + value.len() > MAX_BYTES {
-            let oldest = self.versions.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| key.clone());
+            let oldest =
+                self.versions.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| key.clone());
             let Some(oldest) = oldest else { break };
             self.remove(&oldest);
         }

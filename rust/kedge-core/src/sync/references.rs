@@ -192,10 +192,19 @@ mod tests {
               "envFrom":[{"secretRef":{"name":"s3"}}]}],
             "initContainers":[{"env":[{"name":"Z","valueFrom":{"secretKeyRef":{"name":"s4"}}}],"envFrom":[{"configMapRef":{"name":"c3"}}]}]}}"#;
         let needs = pod_needs(pod).unwrap();
-        let found: Vec<String> = needs.keys.iter().map(|k| format!("{}/{}", k.resource, k.name)).collect();
+        let found: Vec<String> =
+            needs.keys.iter().map(|k| format!("{}/{}", k.resource, k.name)).collect();
         let wanted = [
-            "configmaps/c1", "configmaps/c2", "configmaps/c3", "configmaps/kube-root-ca.crt", "secrets/pull",
-            "secrets/s1", "secrets/s2", "secrets/s3", "secrets/s4", "serviceaccounts/sa",
+            "configmaps/c1",
+            "configmaps/c2",
+            "configmaps/c3",
+            "configmaps/kube-root-ca.crt",
+            "secrets/pull",
+            "secrets/s1",
+            "secrets/s2",
+            "secrets/s3",
+            "secrets/s4",
+            "serviceaccounts/sa",
         ];
         assert_eq!(found, wanted);
         assert_eq!((needs.node.as_str(), needs.uid.as_str()), ("n", "u"));

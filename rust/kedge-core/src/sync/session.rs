@@ -190,7 +190,9 @@ impl Session {
                 Ok(vec![Command::Send(Stream::Control, Body::Nack(nack))])
             }
             Event::Ask(request) => Ok(vec![Command::Send(Stream::Control, Body::Request(request))]),
-            Event::Answer(answer) => Ok(vec![Command::Send(Stream::Control, Body::Response(answer))]),
+            Event::Answer(answer) => {
+                Ok(vec![Command::Send(Stream::Control, Body::Response(answer))])
+            }
             Event::Leave(goaway) => {
                 self.state = State::Left;
                 Ok(vec![Command::Send(Stream::Control, Body::Goaway(goaway))])
@@ -280,12 +282,18 @@ impl Session {
             }
             Incoming::Plain(Body::Nack(nack)) => {
                 let done = self.out[lane(nack.stream)? as usize].refused(nack.seq)?;
-                Ok(done.map(|(key, revision)| Command::Rejected(key, revision, nack.reason)).into_iter().collect())
+                Ok(done
+                    .map(|(key, revision)| Command::Rejected(key, revision, nack.reason))
+                    .into_iter()
+                    .collect())
             }
             Incoming::Plain(Body::NeedFull(need)) => {
                 let lane = lane(need.stream)?;
                 let again = self.out[lane as usize].again(need.first)?;
-                Ok(again.map(|o| Command::SendBatch(lane, o, Bases::Forbidden)).into_iter().collect())
+                Ok(again
+                    .map(|o| Command::SendBatch(lane, o, Bases::Forbidden))
+                    .into_iter()
+                    .collect())
             }
             Incoming::Plain(Body::Request(request)) => Ok(vec![Command::Asked(request)]),
             Incoming::Plain(Body::Response(response)) => Ok(vec![Command::Answered(response)]),

@@ -86,7 +86,10 @@ mod tests {
     #[test]
     fn a_pod_leaves_without_what_its_node_reported() {
         let pod = r#"{"metadata":{"name":"n","resourceVersion":"7","managedFields":[{}],"uid":"u"},"spec":{"b":1,"a":2},"status":{"phase":"Running"}}"#;
-        assert_eq!(projected("pods", pod), r#"{"metadata":{"name":"n","uid":"u"},"spec":{"b":1,"a":2}}"#);
+        assert_eq!(
+            projected("pods", pod),
+            r#"{"metadata":{"name":"n","uid":"u"},"spec":{"b":1,"a":2}}"#
+        );
     }
 
     #[test]
@@ -98,7 +101,10 @@ mod tests {
     #[test]
     fn other_objects_keep_their_resource_version() {
         let map = r#"{"metadata":{"resourceVersion":"7","managedFields":[]},"data":{"n":1.0}}"#;
-        assert_eq!(projected("configmaps", map), r#"{"metadata":{"resourceVersion":"7"},"data":{"n":1.0}}"#);
+        assert_eq!(
+            projected("configmaps", map),
+            r#"{"metadata":{"resourceVersion":"7"},"data":{"n":1.0}}"#
+        );
         assert!(project(&Key::of("", "pods", "d", "n"), b"[]").is_none());
     }
 

@@ -92,7 +92,9 @@ impl Views {
         match (changed.key.group.as_str(), changed.key.resource.as_str()) {
             ("", "pods") => self.pod(changed, read, &mut out),
             ("", "nodes") => self.node(changed, &mut out),
-            ("", "serviceaccounts" | "configmaps" | "secrets") => self.dependency(changed, &mut out),
+            ("", "serviceaccounts" | "configmaps" | "secrets") => {
+                self.dependency(changed, &mut out)
+            }
             (TOKEN_GROUP, TOKEN_RESOURCE) => self.token(changed, &mut out),
             _ => {}
         }
@@ -118,7 +120,9 @@ impl Views {
         for key in self.by_node.get(node).into_iter().flatten() {
             let pod = &self.pods[key];
             found.push((Arc::clone(key), pod.version));
-            found.extend(self.tokens_of(key, &pod.uid).map(|token| (Arc::clone(&token.key), token.version)));
+            found.extend(
+                self.tokens_of(key, &pod.uid).map(|token| (Arc::clone(&token.key), token.version)),
+            );
             for need in pod.needs.iter().filter(|need| seen.insert(need)) {
                 let version = self.needed.get(need).and_then(|needed| needed.version);
                 found.extend(version.map(|version| (Arc::clone(need), version)));
@@ -156,7 +160,9 @@ impl Views {
         match (key.group.as_str(), key.resource.as_str()) {
             ("", "nodes") => key.namespace.is_empty() && key.name == node,
             ("", "pods") => self.pods.get(key).is_some_and(|pod| &*pod.node == node),
-            (TOKEN_GROUP, TOKEN_RESOURCE) => token_pod(key).is_some_and(|pod| self.sees(node, &pod)),
+            (TOKEN_GROUP, TOKEN_RESOURCE) => {
+                token_pod(key).is_some_and(|pod| self.sees(node, &pod))
+            }
             _ => self.needed.get(key).is_some_and(|needed| needed.nodes.contains_key(node)),
         }
     }
@@ -234,7 +240,9 @@ impl Views {
         }
         let Some(owner) = self.pods.get(&pod) else { return };
         let change = match value {
-            Some(value) if uid.as_deref() == Some(&owner.uid) => put(&changed.key, value, base(changed)),
+            Some(value) if uid.as_deref() == Some(&owner.uid) => {
+                put(&changed.key, value, base(changed))
+            }
             Some(_) => return,
             None => delete(&changed.key),
         };
@@ -247,7 +255,9 @@ impl Views {
         let needs = changed.value.as_deref().and_then(references::pod_needs);
         let bound = needs.filter(|needs| !needs.node.is_empty());
         let old = self.pods.remove(&key);
-        let Some((needs, value)) = bound.zip(changed.value.as_ref().and_then(|v| version::project(&key, v))) else {
+        let Some((needs, value)) =
+            bound.zip(changed.value.as_ref().and_then(|v| version::project(&key, v)))
+        else {
             old.into_iter().for_each(|old| self.unbind(&key, old, out));
             return;
         };
@@ -259,7 +269,14 @@ impl Views {
             return;
         }
         let base = base(changed).filter(|_| same);
-        let old = if same { old } else { old.and_then(|old| { self.unbind(&key, old, out); None }) };
+        let old = if same {
+            old
+        } else {
+            old.and_then(|old| {
+                self.unbind(&key, old, out);
+                None
+            })
+        };
         self.bind(&key, needs, version, read, out);
         self.emit(&node, put(&key, value, base), out);
         for need in old.iter().flat_map(|old| old.needs.iter()) {
@@ -270,9 +287,17 @@ impl Views {
         }
     }
 
-    fn bind(&mut self, key: &Arc<Key>, needs: PodNeeds, version: u64, read: Read<'_>, out: &mut Vec<Emit>) {
+    fn bind(
+        &mut self,
+        key: &Arc<Key>,
+        needs: PodNeeds,
+        version: u64,
+        read: Read<'_>,
+        out: &mut Vec<Emit>,
+    ) {
         let node = Node::from(needs.node.as_str());
-        let needs_keys = needs.keys.into_iter().map(|need| self.require(need, &node, read, out)).collect();
+        let needs_keys =
+            needs.keys.into_iter().map(|need| self.require(need, &node, read, out)).collect();
         let pod = Pod { node: node.clone(), uid: needs.uid.into(), needs: needs_keys, version };
         self.by_node.entry(node).or_default().insert(Arc::clone(key));
         self.pods.insert(Arc::clone(key), pod);
@@ -286,7 +311,8 @@ impl Views {
             }
         }
         self.emit(&old.node, Change { rank: RANK_POD, ..delete(key) }, out);
-        let tokens: Vec<Change> = self.tokens_of(key, &old.uid).map(|token| delete(&token.key)).collect();
+        let tokens: Vec<Change> =
+            self.tokens_of(key, &old.uid).map(|token| delete(&token.key)).collect();
         tokens.into_iter().for_each(|change| self.emit(&old.node, change, out));
         old.needs.iter().for_each(|need| self.release(need, &old.node, out));
         self.remember_gone(key, old.node);
@@ -299,7 +325,8 @@ impl Views {
             let key = Arc::new(need);
             let mut needed = Needed::default();
             if let Some((value, revision)) = read(&key) {
-                needed.version = version::project(&key, &value).map(|value| version::version(&value));
+                needed.version =
+                    version::project(&key, &value).map(|value| version::version(&value));
                 needed.revision = revision;
             }
             self.needed.insert(Arc::clone(&key), needed);
@@ -310,7 +337,9 @@ impl Views {
         *count += 1;
         if *count == 1 && needed.version.is_some() && self.attached.contains(node) {
             let value = read(&key).and_then(|(value, _)| version::project(&key, &value));
-            out.extend(value.map(|value| Emit { node: node.clone(), change: put(&key, value, None) }));
+            out.extend(
+                value.map(|value| Emit { node: node.clone(), change: put(&key, value, None) }),
+            );
         }
         key
     }
@@ -333,10 +362,17 @@ impl Views {
     }
 
     fn send_tokens(&self, pod: &Arc<Key>, read: Read<'_>, out: &mut Vec<Emit>) {
-        let Some(owner) = self.pods.get(pod).filter(|owner| self.attached.contains(&owner.node)) else { return };
+        let Some(owner) = self.pods.get(pod).filter(|owner| self.attached.contains(&owner.node))
+        else {
+            return;
+        };
         for token in self.tokens_of(pod, &owner.uid) {
-            let value = read(&token.key).and_then(|(value, _)| version::project(&token.key, &value));
-            out.extend(value.map(|value| Emit { node: owner.node.clone(), change: put(&token.key, value, None) }));
+            let value =
+                read(&token.key).and_then(|(value, _)| version::project(&token.key, &value));
+            out.extend(value.map(|value| Emit {
+                node: owner.node.clone(),
+                change: put(&token.key, value, None),
+            }));
         }
     }
 
@@ -413,7 +449,10 @@ mod tests {
         }
 
         fn config(&mut self, name: &str, data: &str) -> Vec<String> {
-            self.put(Key::of("", "configmaps", "d", name), &format!(r#"{{"metadata":{{}},"data":"{data}"}}"#))
+            self.put(
+                Key::of("", "configmaps", "d", name),
+                &format!(r#"{{"metadata":{{}},"data":"{data}"}}"#),
+            )
         }
 
         fn pod(&mut self, name: &str, node: &str, config: &str) -> Vec<String> {
@@ -425,7 +464,8 @@ mod tests {
         }
 
         fn visible(&self, node: &str) -> Vec<String> {
-            let mut names: Vec<String> = self.views.entries(node).iter().map(|(key, _)| key.name.clone()).collect();
+            let mut names: Vec<String> =
+                self.views.entries(node).iter().map(|(key, _)| key.name.clone()).collect();
             names.sort();
             names
         }
@@ -518,8 +558,14 @@ mod tests {
     fn a_node_sees_its_own_node_object_without_status() {
         let mut m = mirror();
         let key = Key::of("", "nodes", "", "n1");
-        assert_eq!(m.put(key.clone(), r#"{"metadata":{"resourceVersion":"1"},"status":{"a":1}}"#), ["n1 +n1 0"]);
-        assert!(m.put(key.clone(), r#"{"metadata":{"resourceVersion":"2"},"status":{"a":2}}"#).is_empty());
+        assert_eq!(
+            m.put(key.clone(), r#"{"metadata":{"resourceVersion":"1"},"status":{"a":1}}"#),
+            ["n1 +n1 0"]
+        );
+        assert!(
+            m.put(key.clone(), r#"{"metadata":{"resourceVersion":"2"},"status":{"a":2}}"#)
+                .is_empty()
+        );
         assert!(m.views.sees("n1", &key) && !m.views.sees("n2", &key));
     }
 
@@ -530,13 +576,18 @@ mod tests {
         m.pod("p", "n1", "c");
         let objects = m.objects.clone();
         let read = |key: &Key| objects.get(key).cloned();
-        let mut held: HashMap<Key, u64> =
-            m.views.entries("n1").into_iter().map(|(key, version)| ((*key).clone(), version)).collect();
+        let mut held: HashMap<Key, u64> = m
+            .views
+            .entries("n1")
+            .into_iter()
+            .map(|(key, version)| ((*key).clone(), version))
+            .collect();
         assert!(m.views.differences("n1", &held, &read).is_empty());
         held.insert(Key::of("", "secrets", "d", "old"), 1);
         *held.get_mut(&Key::of("", "pods", "d", "p")).unwrap() += 1;
         let differences = m.views.differences("n1", &held, &read);
-        let names: Vec<_> = differences.iter().map(|c| (c.key.name.as_str(), c.value.is_some())).collect();
+        let names: Vec<_> =
+            differences.iter().map(|c| (c.key.name.as_str(), c.value.is_some())).collect();
         assert_eq!(names, [("p", true), ("old", false)]);
     }
 }

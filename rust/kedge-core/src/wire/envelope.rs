@@ -372,9 +372,7 @@ fn fields(mut bytes: &[u8], limit: usize) -> Result<Vec<&[u8]>, WireError> {
                 (0, false)
             }
             1 => (8, false),
-            2 => {
-                (prost::encoding::decode_varint(&mut bytes).map_err(|_error| TRUNCATED)?, true)
-            }
+            2 => (prost::encoding::decode_varint(&mut bytes).map_err(|_error| TRUNCATED)?, true),
             5 => (4, false),
             _ => return Err(WireError::Malformed("wire type")),
         };
@@ -452,7 +450,10 @@ mod tests {
 
     #[test]
     fn a_message_of_a_later_version_is_skipped() {
-        assert_eq!(decode(Bytes::from_static(&[0x9a, 0x06, 0x01, 0x08])).unwrap_err(), WireError::Truncated("field"));
+        assert_eq!(
+            decode(Bytes::from_static(&[0x9a, 0x06, 0x01, 0x08])).unwrap_err(),
+            WireError::Truncated("field")
+        );
         assert_eq!(decode(Bytes::from_static(&[0x9a, 0x06, 0x02, 0x08, 0x01])), Ok(None));
     }
 

@@ -115,7 +115,11 @@ fn varint(bytes: &[u8]) -> Result<(u32, &[u8]), WireError> {
             return Ok((value, &bytes[index + 1..]));
         }
     }
-    Err(if bytes.len() < 5 { WireError::Truncated("length") } else { WireError::Malformed("length") })
+    Err(if bytes.len() < 5 {
+        WireError::Truncated("length")
+    } else {
+        WireError::Malformed("length")
+    })
 }
 
 fn put_varint(out: &mut Vec<u8>, mut value: u32) {

@@ -36,8 +36,7 @@ pub struct Limits {
 
 impl Limits {
     /// What a hub takes from a node.
-    pub const HUB: Self =
-        Self { control: 64 << 10, message: 2 << 20, raw: 4 << 20, items: 50_000 };
+    pub const HUB: Self = Self { control: 64 << 10, message: 2 << 20, raw: 4 << 20, items: 50_000 };
     /// What a node takes from its hub.
     pub const NODE: Self =
         Self { control: 64 << 10, message: 4 << 20, raw: 8 << 20, items: 50_000 };

@@ -74,7 +74,8 @@ impl Sender {
         let index = stream as usize;
         let message = self.queues[index].front()?;
         let start = self.sent[index];
-        let allowed = if stream == Stream::Control { CHUNK } else { CHUNK.min(self.credit[index] as usize) };
+        let allowed =
+            if stream == Stream::Control { CHUNK } else { CHUNK.min(self.credit[index] as usize) };
         let end = message.len().min(start + allowed);
         if end == start && start < message.len() {
             return None;

@@ -69,7 +69,12 @@ impl Packer {
     }
 
     /// The bytes that `packed` stands for.
-    pub fn unpack(self, packed: &Packed, bases: &[&[u8]], limits: &Limits) -> Result<Bytes, WireError> {
+    pub fn unpack(
+        self,
+        packed: &Packed,
+        bases: &[&[u8]],
+        limits: &Limits,
+    ) -> Result<Bytes, WireError> {
         let raw = packed.raw as usize;
         if raw == 0 {
             return Ok(packed.data.clone());
@@ -96,7 +101,8 @@ impl Packer {
 
     fn history(self, bases: &[&[u8]]) -> Vec<u8> {
         let dictionary = if self.shared_dictionary { DICTIONARY } else { &[] };
-        let mut all = Vec::with_capacity(dictionary.len() + bases.iter().map(|b| b.len()).sum::<usize>());
+        let mut all =
+            Vec::with_capacity(dictionary.len() + bases.iter().map(|b| b.len()).sum::<usize>());
         all.extend_from_slice(dictionary);
         bases.iter().for_each(|base| all.extend_from_slice(base));
         all
@@ -141,7 +147,9 @@ mod tests {
     fn what_is_packed_unpacks_to_the_same_bytes() {
         let old = pod("web-0", "nginx:1.24");
         for packer in [SHARED, Packer::default()] {
-            for data in [b"".to_vec(), b"short".to_vec(), pod("web-0", "nginx:1.25"), vec![0; 100_000]] {
+            for data in
+                [b"".to_vec(), b"short".to_vec(), pod("web-0", "nginx:1.25"), vec![0; 100_000]]
+            {
                 for bases in [vec![], vec![old.as_slice()], vec![&b"x"[..], &old]] {
                     let packed = packer.pack(&data, &bases);
                     assert_eq!(packer.unpack(&packed, &bases, &Limits::HUB).unwrap(), data);
@@ -183,7 +191,8 @@ mod tests {
             assert!(SHARED.unpack(&cut, &[], &Limits::HUB).is_err());
             let mut changed = packed.data.to_vec();
             changed[at] ^= 0x55;
-            let _ = SHARED.unpack(&Packed { raw: packed.raw, data: changed.into() }, &[], &Limits::HUB);
+            let _ =
+                SHARED.unpack(&Packed { raw: packed.raw, data: changed.into() }, &[], &Limits::HUB);
         }
     }
 }
