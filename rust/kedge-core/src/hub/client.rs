@@ -33,8 +33,8 @@ use crate::{Error, Kind, Result};
 pub struct ClientConfig {
     /// The hub, as `host:port`.
     pub server: String,
-    /// The name in the hub's certificate, when it is not the host.
-    #[serde(default)]
+    /// The name in the hub's certificate; empty for the host.
+    #[serde(default = "default_server_name")]
     pub server_name: String,
     /// This node.
     pub node: String,
@@ -46,6 +46,17 @@ pub struct ClientConfig {
     /// Its software version, for people.
     #[serde(default)]
     pub agent: String,
+}
+
+fn default_server_name() -> String {
+    "kedge-hub".into()
+}
+
+/// Reads a configuration.
+pub fn read_config(json: &str) -> Result<ClientConfig> {
+    // serde's message names a field, never its value: the key stays out of it.
+    serde_json::from_str(json)
+        .map_err(|error| Error::new(Kind::Invalid, format!("configuration of the link: {error}")))
 }
 
 /// What Python is told.

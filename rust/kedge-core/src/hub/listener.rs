@@ -103,6 +103,11 @@ async fn greet(
         }
     };
     match (request.method.as_str(), request.path.as_str()) {
+        ("GET", PATH_LINK) if !hub.is_open.load(Ordering::Relaxed) => {
+            let body = b"the hub does not know the cluster's objects yet\n";
+            http::answer(&mut stream, 503, "text/plain", body).await?;
+            Ok(None)
+        }
         ("GET", PATH_LINK) => upgrade(stream, &request).await,
         ("GET", PATH_CA) => {
             http::answer(&mut stream, 200, "application/x-pem-file", keys.ca.as_bytes()).await?;

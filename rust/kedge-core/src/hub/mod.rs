@@ -26,6 +26,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
+pub use tls::Identity;
+
 /// Where a link lives.
 pub const PATH_LINK: &str = "/v1/link";
 /// Where the authority's certificate is.

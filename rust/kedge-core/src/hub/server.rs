@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -110,6 +110,31 @@ pub struct ServerStats {
     pub waiting: u64,
 }
 
+impl ServerStats {
+    /// All counts with their names.
+    pub fn fields(&self) -> [(&'static str, u64); 10] {
+        [
+            ("connections", self.connections),
+            ("accepted", self.accepted),
+            ("failed_handshakes", self.failed_handshakes),
+            ("refused", self.refused),
+            ("bytes_in", self.bytes_in),
+            ("bytes_out", self.bytes_out),
+            ("items_in", self.items_in),
+            ("items_out", self.items_out),
+            ("pods", self.pods),
+            ("waiting", self.waiting),
+        ]
+    }
+}
+
+/// Reads a configuration.
+pub fn read_config(json: &str) -> Result<ServerConfig> {
+    // serde's message names a field, never its value: the key stays out of it.
+    serde_json::from_str(json)
+        .map_err(|error| Error::new(Kind::Invalid, format!("configuration of the hub: {error}")))
+}
+
 /// What the tasks of a hub share.
 pub(crate) struct Hub {
     pub(crate) clock: Clock,
@@ -122,6 +147,7 @@ pub(crate) struct Hub {
     pub(crate) connections: Semaphore,
     pub(crate) runtime: Runtime,
     pub(crate) failed_handshakes: AtomicU64,
+    pub(crate) is_open: AtomicBool,
     sessions: Mutex<HashMap<u64, Arc<Peer>>>,
     joins: Mutex<HashMap<u64, oneshot::Sender<(u16, Bytes)>>>,
     done: Mutex<Done>,
@@ -246,7 +272,7 @@ pub struct HubServer {
 }
 
 impl HubServer {
-    /// Listens at once. The store must be complete: what it lacks is deleted on nodes.
+    /// Listens at once, for joins; for links after [`Self::open`].
     pub fn start(
         runtime: &Runtime,
         store: Arc<dyn Objects>,
@@ -271,6 +297,7 @@ impl HubServer {
             connections: Semaphore::new(config.max_connections),
             runtime: runtime.clone(),
             failed_handshakes: AtomicU64::new(0),
+            is_open: AtomicBool::new(false),
             sessions: Mutex::default(),
             joins: Mutex::default(),
             done: Mutex::default(),
@@ -290,6 +317,11 @@ impl HubServer {
         };
         let accept = runtime.spawn(listener::run(Arc::clone(&hub), listener));
         Ok(Self { hub, address, tasks: Mutex::new(vec![follow, accept]) })
+    }
+
+    /// Takes links from now on. The store must be complete: what it lacks is deleted on nodes.
+    pub fn open(&self) {
+        self.hub.is_open.store(true, Ordering::Relaxed);
     }
 
     /// The port it listens on.

@@ -57,7 +57,9 @@ impl World {
             max_handshakes: 10,
             inbox: 1000,
         };
-        HubServer::start(runtime, Arc::new(mirror.clone()), &config).unwrap()
+        let server = HubServer::start(runtime, Arc::new(mirror.clone()), &config).unwrap();
+        server.open();
+        server
     }
 
     fn node_identity(&self, name: &str) -> Identity {

@@ -17,6 +17,7 @@ pub mod port;
 pub mod recent;
 pub mod references;
 pub mod session;
+mod stored;
 pub mod version;
 pub mod view;
 
