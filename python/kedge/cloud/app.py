@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Assembles the cloud role: API client, mirror, hub and what stands between them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kedge.aio import Backoff, run
+from kedge.cloud import authority, mirroring
+from kedge.cloud.dispatch import Dispatcher
+from kedge.cloud.joining import Joining
+from kedge.cloud.leases import Leases
+from kedge.cloud.pod_tokens import PodTokens
+from kedge.cloud.renewal import Renewal
+from kedge.cloud.reports import Reports
+from kedge.cloud.sessions import Sessions
+from kedge.errors import ApiError, Disconnected
+from kedge.hub.server import HubServer
+from kedge.kube import KubeClient, Mirror
+from kedge.store import Store
+
+if TYPE_CHECKING:
+    from kedge.cloud.config import CloudConfig
+    from kedge.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+async def serve(config: CloudConfig, runtime: Runtime) -> None:
+    """Runs the cloud role until cancelled."""
+    client = KubeClient.from_kubeconfig(runtime, Path(config.kubeconfig))
+    store = _open_mirror(Path(config.data_dir))
+    try:
+        await run(client.run(), store.run(), _serve(config, runtime, client, store))
+    finally:
+        store.close()
+
+
+def _open_mirror(data_dir: Path) -> Store:
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Store.open(data_dir / "mirror", mode="replica", durable=False)
+
+
+async def _serve(config: CloudConfig, runtime: Runtime, client: KubeClient, store: Store) -> None:
+    trusted = await _authority(client)
+    mirror = Mirror(runtime, client, store, mirroring.ROWS)
+    first = authority.server_certificate(trusted, config)
+    hub = HubServer(
+        runtime, store, listen=config.listen, ca=trusted.ca.certificate, certificate=first
+    )
+    sessions = Sessions()
+    reports = Reports(client, store, sessions, hub, workers=config.report_workers)
+    leases = Leases(client, store, sessions, every_seconds=config.lease_seconds)
+    pod_tokens = PodTokens(client, store, sessions)
+    dispatcher = Dispatcher(
+        hub=hub,
+        mirror=store,
+        sessions=sessions,
+        reports=reports,
+        leases=leases,
+        pod_tokens=pod_tokens,
+        joining=Joining(client, trusted, config),
+        renewals=Renewal(client, trusted, config),
+    )
+    certificate = authority.ServerCertificate(trusted, config, first, hub.set_certificate)
+    log.info("hub listens port=%d", hub.port)
+    try:
+        await run(
+            mirror.run(),
+            dispatcher.run(),
+            reports.run(),
+            leases.run(),
+            pod_tokens.run(),
+            certificate.run(),
+            _open(hub, mirror),
+        )
+    finally:
+        hub.close()
+        mirror.close()
+
+
+async def _open(hub: HubServer, mirror: Mirror) -> None:
+    """Links begin when the mirror is complete; joins were answered before."""
+    await mirror.synced()
+    hub.open()
+    log.info("nodes may connect")
+
+
+async def _authority(client: KubeClient) -> authority.Authority:
+    """The authority, as soon as the API answers."""
+    backoff = Backoff(0.2, 5.0)
+    while True:
+        try:
+            return await authority.load(client)
+        except (Disconnected, ApiError) as error:
+            level = logging.WARNING if backoff.attempts > 3 else logging.DEBUG
+            log.log(level, "the API does not give the authority yet: %s", error)
+            await asyncio.sleep(backoff.next_seconds())

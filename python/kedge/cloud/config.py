@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the cloud role can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CloudConfig:
+    """Settings of ``python -m kedge.cloud``.
+
+    Attributes:
+        kubeconfig: how to reach the API server; its user needs what docs/reference/config.md lists.
+        data_dir: where the mirror of the API is kept; it can be lost, and is filled again.
+        listen: address and port for nodes: the link and joining, one port.
+        advertise: names and addresses that nodes dial; they go into the server certificate, beside
+            localhost and the machine's own name.
+        node_certificate_days: how long a node certificate holds; nodes renew at half of it.
+        server_certificate_days: how long the hub's own certificate holds; renewed at half of it,
+            while connections go on.
+        lease_seconds: how often a connected node's Lease is renewed.
+        report_workers: how many reports are written to the API at a time.
+        join_per_minute: how many join attempts one address may make.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+    """
+
+    kubeconfig: str = "kedge-data/cluster/cloud.kubeconfig"
+    data_dir: str = "kedge-data/cloud"
+    listen: str = "0.0.0.0:10000"
+    advertise: tuple[str, ...] = ()
+    node_certificate_days: int = 365
+    server_certificate_days: int = 90
+    lease_seconds: int = 10
+    report_workers: int = 32
+    join_per_minute: int = 60
+    log_level: str = "INFO"

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node names, and which key holds which of them.
+
+A node's name is pinned to the public key that joined with it: an annotation on its Node, written
+before the certificate leaves. Another key gets the name only with a token that allows re-joining,
+or after the Node was deleted. A Node that kedge did not create (no pin) cannot be taken over.
+Whoever lost a name is disconnected, so a pin also revokes. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from kedge.errors import Forbidden, Invalid
+
+if TYPE_CHECKING:
+    from kedge.hub.tokens import Grant
+
+PIN = "kedge.io/public-key"
+"""The annotation that holds the hash of the public key that a name belongs to."""
+EDGE_LABELS = {"node-role.kubernetes.io/edge": "", "node-role.kubernetes.io/agent": ""}
+"""The labels that KubeEdge puts on its nodes."""
+ORGANIZATION = "system:nodes"
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+def user_of(node: str) -> str:
+    """The common name in a node's certificate."""
+    return f"system:node:{node}"
+
+
+def check_name(name: object) -> str:
+    """A node name that Kubernetes accepts (RFC 1123 subdomain).
+
+    Raises:
+        Invalid: it does not.
+    """
+    if not isinstance(name, str) or len(name) > 253 or not _NAME.fullmatch(name):
+        raise Invalid(
+            "node name: wanted at most 253 lower-case letters, digits, dashes and dots, "
+            f"got: {name!r:.80}"
+        )
+    return name
+
+
+def pin_of(node: dict[str, Any] | None) -> str:
+    """The key hash that holds a Node's name; empty when nobody does."""
+    if node is None:
+        return ""
+    annotations = node.get("metadata", {}).get("annotations") or {}
+    return str(annotations.get(PIN, ""))
+
+
+def may_take(name: str, key_hash: str, grant: Grant, node: dict[str, Any] | None) -> bool:
+    """Whether the pin must be written; refuses who may not have the name.
+
+    Args:
+        name: the name asked for.
+        key_hash: the hash of the public key in the request.
+        grant: what the token allows.
+        node: the Node of that name, if there is one.
+
+    Returns:
+        True when the key is to be pinned, False when it holds the name already.
+
+    Raises:
+        Forbidden: the rule that stands against it.
+    """
+    if grant.node and grant.node != name:
+        raise Forbidden(f"node {name}: the token is for node {grant.node} alone")
+    if node is None:
+        return True
+    pin = pin_of(node)
+    if pin == key_hash:
+        return False
+    if grant.rejoin:
+        return True
+    if not pin:
+        raise Forbidden(f"node {name}: a Node of that name exists that did not join through kedge")
+    raise Forbidden(f"node {name}: the name belongs to a node with another key")
+
+
+def lost_name(key_hash: str, node: dict[str, Any] | None) -> bool:
+    """Whether a connected node's key is no longer the one that holds its name."""
+    pin = pin_of(node)
+    return bool(pin and key_hash and pin != key_hash)
+
+
+def new_node(name: str, key_hash: str) -> dict[str, Any]:
+    """The Node that stands for a name until the node registers itself."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "annotations": {PIN: key_hash}},
+    }
+
+
+def pin_patch(key_hash: str, resource_version: str = "") -> dict[str, Any]:
+    """The merge patch that pins a name to a key; with a version, only if nobody was faster."""
+    metadata: dict[str, Any] = {"annotations": {PIN: key_hash}}
+    if resource_version:
+        metadata["resourceVersion"] = resource_version
+    return {"metadata": metadata}

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``certificate/renew`` over the link: a connected node gets a certificate for its next key.
+
+The session's own certificate is the proof of who asks. A new key takes the pin of the name along,
+in the same compare-and-swap way as joining; a node whose name another key holds gets nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kedge.api.keys import ObjectKey
+from kedge.cloud import names
+from kedge.errors import Forbidden, Invalid
+from kedge.hub import certificates
+
+if TYPE_CHECKING:
+    from kedge.cloud.authority import Authority
+    from kedge.cloud.config import CloudConfig
+    from kedge.kube import KubeClient
+
+log = logging.getLogger(__name__)
+
+METHOD = "certificate/renew"
+MAX_BODY_BYTES = 16 * 1024
+
+
+class RenewBody(msgspec.Struct):
+    """What a node sends."""
+
+    csr: str
+
+
+class Renewal:
+    """Signs the next certificate of a connected node.
+
+    Args:
+        client: the API.
+        authority: what signs.
+        config: life times.
+    """
+
+    def __init__(self, client: KubeClient, authority: Authority, config: CloudConfig) -> None:
+        self._client = client
+        self._authority = authority
+        self._config = config
+
+    async def renew(self, node: str, key_hash: str, body: bytes) -> bytes:
+        """The answer to a node's request.
+
+        Args:
+            node: the name in the session's certificate.
+            key_hash: the hash of the session's public key; empty when the link does not say.
+            body: ``{"csr": PEM}``.
+
+        Raises:
+            Invalid: the body cannot be read.
+            CertificateError: the request's signature does not hold.
+            Forbidden: the name belongs to another key now.
+        """
+        if len(body) > MAX_BODY_BYTES:
+            raise Invalid(f"{METHOD}: larger than {MAX_BODY_BYTES} bytes: {len(body)}")
+        try:
+            request = msgspec.json.decode(body, type=RenewBody)
+        except msgspec.DecodeError as error:
+            raise Invalid(f"{METHOD}: wanted a JSON object with csr: {error}") from error
+        wanted = certificates.csr_key_hash(request.csr)
+        key = ObjectKey("", "nodes", "", node)
+        current = await self._client.get(key)
+        pin = names.pin_of(current)
+        if pin and pin != wanted and names.lost_name(key_hash, current):
+            raise Forbidden(f"node {node}: the name belongs to another key")
+        if pin != wanted:
+            version = str(current["metadata"].get("resourceVersion", ""))
+            await self._client.patch(key, names.pin_patch(wanted, version))
+        certificate = certificates.sign_csr(
+            self._authority.ca,
+            request.csr,
+            common_name=names.user_of(node),
+            organizations=[names.ORGANIZATION],
+            days=self._config.node_certificate_days,
+        )
+        serial = certificates.inspect(certificate).serial
+        log.info("node certificate renewed node=%s key=%s serial=%s", node, wanted, serial)
+        return json.dumps({"certificate": certificate}).encode()

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nodes report, written to the Kubernetes API.
+
+Each report is about one object; only the newest of each object waits, one at a time is written, and
+``workers`` objects are written at once. A node's report is acknowledged after the API answered, so
+that nothing acknowledged is lost; while the API is away, reports wait here and the link's window
+holds the node back. A superseded report is acknowledged together with the one that replaced it. A
+refusal that will not change is told to the node (``nack``); an object that is gone is done.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+
+from kedge import metrics
+from kedge.aio import Backoff, KeyedQueue
+from kedge.api.keys import ObjectKey
+from kedge.cloud.registration import register
+from kedge.cloud.status_patches import status_patch
+from kedge.errors import (
+    AlreadyExists,
+    BadRequest,
+    Conflict,
+    Forbidden,
+    Invalid,
+    KedgeError,
+    NotFound,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from kedge.kube import MERGE, STRATEGIC
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from kedge.cloud.sessions import Sessions
+    from kedge.kube import KubeClient
+    from kedge.store import Store
+
+log = logging.getLogger(__name__)
+
+PERMANENT = (BadRequest, Forbidden, Invalid, TooLarge, UnsupportedMediaType)
+NODE_ATTEMPTS = 8
+"""How often a status waits for its Node to be registered before it is refused."""
+
+
+class Acknowledger(Protocol):
+    """The part of the hub that this module needs."""
+
+    def ack(self, session: int, seqs: list[int]) -> None:
+        """These reports are in the API."""
+
+    def nack(self, session: int, seq: int, reason: str) -> None:
+        """This report will never be taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one node says of one object.
+
+    Attributes:
+        node: who says it.
+        session: over which session.
+        seq: its number there.
+        key: the object, with the resource as ``pods/status`` and the like.
+        value: JSON; empty when the node withdrew it.
+    """
+
+    node: str
+    session: int
+    seq: int
+    key: ObjectKey
+    value: bytes
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """The newest report of an object, and the numbers of those it replaced."""
+
+    report: Report
+    seqs: list[int]
+    backoff: Backoff = field(default_factory=lambda: Backoff(0.1, 10.0))
+
+
+_Slot = tuple[str, ObjectKey]
+
+
+class Reports:
+    """Takes reports from the hub and writes them to the API.
+
+    Args:
+        client: the API.
+        mirror: what the API is known to say.
+        sessions: whose reports count.
+        hub: gets the acknowledgements.
+        workers: how many objects are written at once.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        mirror: Store,
+        sessions: Sessions,
+        hub: Acknowledger,
+        *,
+        workers: int,
+    ) -> None:
+        self._client = client
+        self._mirror = mirror
+        self._sessions = sessions
+        self._hub = hub
+        self._workers = workers
+        self._waiting: dict[_Slot, _Waiting] = {}
+        self._queue: KeyedQueue[_Slot] = KeyedQueue()
+        self._writers: dict[str, Callable[[Report], Awaitable[None]]] = {
+            "pods/status": self._pod_status,
+            "pods/deleted": self._pod_deleted,
+            "nodes/registration": self._registration,
+            "nodes/status": self._node_status,
+            "events": self._event,
+        }
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, report: Report) -> None:
+        """Takes one report; it replaces an older one of the same object that still waits."""
+        slot = (report.node, report.key)
+        waiting = self._waiting.get(slot)
+        if waiting is None or waiting.report.session != report.session:
+            self._waiting[slot] = _Waiting(report, [report.seq])
+        else:
+            waiting.report = report
+            waiting.seqs.append(report.seq)
+        self._queue.add(slot)
+
+    def forget(self, node: str, session: int) -> None:
+        """Drops what waits from a session that ended: its node sends it again to whom it finds."""
+        for slot in [slot for slot in self._waiting if slot[0] == node]:
+            if self._waiting[slot].report.session == session:
+                del self._waiting[slot]
+
+    async def run(self) -> None:
+        """Writes reports until cancelled."""
+        await self._queue.work(self._work, workers=self._workers, failed=self._broken)
+
+    async def _work(self, slot: _Slot) -> None:
+        waiting = self._waiting.pop(slot, None)
+        if waiting is None:
+            return
+        report = waiting.report
+        try:
+            await self._write(report)
+        except PERMANENT as error:
+            self._refuse(waiting, str(error))
+        except KedgeError as error:
+            if isinstance(error, NotFound) and waiting.backoff.attempts >= NODE_ATTEMPTS:
+                self._refuse(waiting, str(error))
+                return
+            self._again(slot, waiting, error)
+        else:
+            self._hub.ack(report.session, waiting.seqs)
+            metrics.count("kedge_reports_total", resource=report.key.resource, result="written")
+
+    async def _write(self, report: Report) -> None:
+        if not report.value:
+            return
+        writer = self._writers.get(report.key.resource)
+        if writer is None:
+            raise Invalid(f"report: unknown resource: {report.key.resource}")
+        await writer(report)
+
+    def _refuse(self, waiting: _Waiting, reason: str) -> None:
+        report = waiting.report
+        log.warning("report refused node=%s object=%s cause=%s", report.node, report.key, reason)
+        metrics.count("kedge_reports_total", resource=report.key.resource, result="refused")
+        for seq in waiting.seqs:
+            self._hub.nack(report.session, seq, reason)
+
+    def _again(self, slot: _Slot, waiting: _Waiting, error: KedgeError) -> None:
+        """Puts a report back, unless a newer one came meanwhile: that one then carries its number."""
+        newer = self._waiting.get(slot)
+        if newer is None:
+            self._waiting[slot] = waiting
+        elif newer.report.session == waiting.report.session:
+            newer.seqs[:0] = waiting.seqs
+            newer.backoff = waiting.backoff
+        delay = waiting.backoff.next_seconds()
+        log.debug("report waits object=%s seconds=%.2f cause=%s", slot[1], delay, error)
+        metrics.count("kedge_reports_total", resource=slot[1].resource, result="retried")
+        self._queue.add_after(slot, delay)
+
+    def _broken(self, slot: _Slot, error: Exception) -> None:
+        """A defect of ours: the report stays unacknowledged and the node sends it again."""
+        log.error("report failed object=%s", slot[1], exc_info=error)
+
+    async def _pod_status(self, report: Report) -> None:
+        reported = decode(report)
+        key = ObjectKey("", "pods", report.key.namespace, report.key.name)
+        uid = str(reported.get("metadata", {}).get("uid", ""))
+        known = self._known(key)
+        if known is not None and known["metadata"].get("uid") != uid:
+            known = None
+        patch = status_patch(reported["status"], (known or {}).get("status"), uid)
+        try:
+            await self._client.patch(key, patch, content_type=STRATEGIC, subresource="status")
+        except (NotFound, Conflict):
+            log.debug("status of a pod that is gone pod=%s/%s", key.namespace, key.name)
+
+    async def _pod_deleted(self, report: Report) -> None:
+        uid = decode(report)["metadata"]["uid"]
+        key = ObjectKey("", "pods", report.key.namespace, report.key.name)
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
+        try:
+            await self._client.delete(key, options)
+        except (NotFound, Conflict):
+            log.debug("a deleted pod is gone already pod=%s/%s", key.namespace, key.name)
+
+    async def _node_status(self, report: Report) -> None:
+        key = ObjectKey("", "nodes", "", report.node)
+        known = self._known(key)
+        patch = status_patch(decode(report)["status"], (known or {}).get("status"))
+        await self._client.patch(key, patch, content_type=STRATEGIC, subresource="status")
+
+    async def _registration(self, report: Report) -> None:
+        key = ObjectKey("", "nodes", "", report.node)
+        session = self._sessions.get(report.node)
+        key_hash = session.key_hash if session else ""
+        reported = decode(report)
+        reported["metadata"]["name"] = report.node
+        try:
+            current = await self._client.get(key)
+        except NotFound:
+            await self._client.create(key, register(reported, None, key_hash))
+            log.info("node registered node=%s", report.node)
+            return
+        if patch := register(reported, current, key_hash):
+            await self._client.patch(key, patch, content_type=MERGE)
+            log.info("node registered node=%s changed=%s", report.node, ",".join(patch))
+
+    async def _event(self, report: Report) -> None:
+        event = decode(report)
+        key = ObjectKey("", "events", report.key.namespace, report.key.name)
+        try:
+            await self._client.create(key, event)
+        except AlreadyExists:
+            fields = ("count", "lastTimestamp", "message", "series", "type", "reason")
+            patch = {name: event[name] for name in fields if name in event}
+            await self._client.patch(key, patch, content_type=MERGE)
+        except NotFound:
+            log.debug("event in a namespace that is gone namespace=%s", key.namespace)
+
+    def _known(self, key: ObjectKey) -> dict[str, Any] | None:
+        stored = self._mirror.get(key)
+        if stored is None:
+            return None
+        known: dict[str, Any] = orjson.loads(stored.value)
+        return known
+
+
+def decode(report: Report) -> dict[str, Any]:
+    """The object in a report.
+
+    Raises:
+        Invalid: not a JSON object, or a part is missing that every report of its kind has.
+    """
+    try:
+        value = orjson.loads(report.value)
+    except orjson.JSONDecodeError as error:
+        raise Invalid(f"report of {report.key}: not JSON: {error}") from error
+    if not isinstance(value, dict) or not isinstance(value.get("metadata"), dict):
+        raise Invalid(f"report of {report.key}: wanted an object with metadata")
+    if report.key.resource.endswith("/status") and not isinstance(value.get("status"), dict):
+        raise Invalid(f"report of {report.key}: wanted a status")
+    if report.key.resource == "pods/deleted" and not isinstance(value["metadata"].get("uid"), str):
+        raise Invalid(f"report of {report.key}: wanted metadata.uid")
+    return value

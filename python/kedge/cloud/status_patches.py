@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a node reports to the strategic merge patch that makes the API say the same.
+
+A node reports whole statuses. The patch must end with exactly that, and still leave alone what
+others own: conditions of other types, and the fields in ``OTHERS``. So what vanished is set to
+null, and lists that would be merged by key are replaced. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+OTHERS = frozenset(
+    {
+        "conditions",
+        "nominatedNodeName",
+        "observedGeneration",
+        "qosClass",
+        "resize",
+        "resourceClaimStatuses",
+        "volumesAttached",
+    }
+)
+"""Fields that a node's silence does not remove."""
+REPLACED = frozenset({"addresses", "hostIPs", "podIPs"})
+"""Lists with a merge key that a node reports as a whole."""
+COUNTED = frozenset({"allocatable", "capacity"})
+"""Maps that a node reports as a whole."""
+CONDITION_FIELDS = ("message", "reason")
+"""What a condition may have had before and has no more."""
+
+
+def status_patch(
+    reported: dict[str, Any], known: dict[str, Any] | None, uid: str = ""
+) -> dict[str, Any]:
+    """The patch of the ``status`` subresource.
+
+    Args:
+        reported: the whole status as the node sees it.
+        known: the status that the API has, as far as we know it.
+        uid: the object that is meant; another one of that name is left alone.
+    """
+    known = known or {}
+    status: dict[str, Any] = dict.fromkeys(known.keys() - reported.keys() - OTHERS)
+    for name, value in reported.items():
+        if name == "conditions":
+            status[name] = [_whole_condition(condition) for condition in value]
+        elif name in REPLACED and isinstance(value, list):
+            status[name] = [*value, {"$patch": "replace"}]
+        elif name in COUNTED and isinstance(value, dict):
+            status[name] = dict.fromkeys(known.get(name) or {}) | value
+        else:
+            status[name] = value
+    patch: dict[str, Any] = {"status": status}
+    if uid:
+        patch["metadata"] = {"uid": uid}
+    return patch
+
+
+def _whole_condition(condition: dict[str, Any]) -> dict[str, Any]:
+    return dict.fromkeys(CONDITION_FIELDS) | condition

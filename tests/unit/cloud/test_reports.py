@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nodes report gets to the API, newest only, and is acknowledged after the API answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+from kedge.api.keys import ObjectKey
+from kedge.cloud import names
+from kedge.cloud.reports import Report, Reports, decode
+from kedge.cloud.sessions import Session, Sessions
+from kedge.errors import ApiError, Disconnected, Forbidden, Invalid
+
+from tests.fakes.kubernetes import FakeApi, FakeHub, FakeMirror
+
+POD = ObjectKey("", "pods", "default", "web")
+NODE = ObjectKey("", "nodes", "", "a")
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.api, self.mirror, self.hub = FakeApi(), FakeMirror(), FakeHub()
+        self.sessions = Sessions()
+        self.sessions.connected(Session(1, "a", key_hash="sha256:one"))
+        self.reports = Reports(self.api, self.mirror, self.sessions, self.hub, workers=8)
+        self.api.objects[POD] = {"metadata": {"name": "web", "uid": "u1"}, "status": {}}
+
+    def submit(self, seq, resource, value, *, namespace="default", name="web", session=1):
+        key = ObjectKey("", resource, namespace, name)
+        raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+        self.reports.submit(Report("a", session, seq, key, raw))
+
+    def status(self, seq, phase, **more):
+        metadata = {"name": "web", "namespace": "default", "uid": "u1"}
+        self.submit(seq, "pods/status", {"metadata": metadata, "status": {"phase": phase}}, **more)
+
+
+@asynccontextmanager
+async def running(rig):
+    task = asyncio.get_running_loop().create_task(rig.reports.run())
+    try:
+        yield
+        async with asyncio.timeout(10):
+            while len(rig.reports) or rig.api.active:  # noqa: ASYNC110 - the end of nothing is no event
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_status_is_in_the_api_before_it_is_acknowledged():
+    rig = Rig()
+    rig.api.delay_seconds = 0.02
+    async with running(rig):
+        rig.status(7, "Running")
+        await asyncio.sleep(0.005)
+        assert rig.api.calls
+        assert not rig.hub.acked
+    assert rig.api.objects[POD]["status"]["phase"] == "Running"
+    assert rig.hub.acked == [(1, 7)]
+    [call] = rig.api.calls
+    assert (call.subresource, call.content_type) == (
+        "status",
+        "application/strategic-merge-patch+json",
+    )
+
+
+async def test_only_the_newest_of_an_object_is_written_and_all_are_acknowledged():
+    rig = Rig()
+    for seq, phase in enumerate(["Pending", "Running", "Failed"]):
+        rig.status(seq, phase)
+    async with running(rig):
+        pass
+    assert len(rig.api.calls) == 1
+    assert rig.api.objects[POD]["status"]["phase"] == "Failed"
+    assert rig.hub.acked == [(1, 0), (1, 1), (1, 2)]
+
+
+async def test_a_newer_report_waits_for_the_one_being_written():
+    rig = Rig()
+    rig.api.delay_seconds = 0.01
+    async with running(rig):
+        rig.status(1, "Pending")
+        await asyncio.sleep(0.002)
+        rig.status(2, "Running")
+        rig.status(3, "Failed")
+    assert [call.body["status"]["phase"] for call in rig.api.calls] == ["Pending", "Failed"]
+    assert rig.api.most_active == 1
+
+
+async def test_different_objects_are_written_at_once_up_to_the_workers():
+    rig = Rig()
+    rig.api.delay_seconds = 0.005
+    async with running(rig):
+        for seq in range(20):
+            event = {"metadata": {"name": f"e{seq}"}, "involvedObject": {}}
+            rig.submit(seq, "events", event, name=f"e{seq}")
+    assert rig.api.most_active == 8
+    assert len(rig.hub.acked) == 20
+
+
+async def test_reports_wait_while_the_api_is_away_and_the_newest_gets_there():
+    rig = Rig()
+    rig.api.failures = [Disconnected("away"), ApiError("broken")]
+    async with running(rig):
+        rig.status(1, "Pending")
+        await asyncio.sleep(0.01)
+        assert not rig.hub.acked
+        rig.status(2, "Running")
+    assert rig.api.objects[POD]["status"]["phase"] == "Running"
+    assert sorted(rig.hub.acked) == [(1, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("error", [Forbidden("no"), Invalid("bad")])
+async def test_a_refusal_that_will_not_change_is_told_to_the_node(error):
+    rig = Rig()
+    rig.api.failures = [error]
+    async with running(rig):
+        rig.status(1, "Running")
+    assert rig.hub.nacked == [(1, 1, str(error))]
+    assert not rig.hub.acked
+
+
+@pytest.mark.parametrize(
+    ("resource", "value", "says"),
+    [
+        ("pods/status", b"{", "not JSON"),
+        ("pods/status", b"[]", "wanted an object with metadata"),
+        ("pods/status", b'{"metadata": {}}', "wanted a status"),
+        ("pods/deleted", b'{"metadata": {}}', "wanted metadata.uid"),
+        ("secrets", b'{"metadata": {}}', "unknown resource: secrets"),
+    ],
+)
+async def test_a_malformed_report_is_refused(resource, value, says):
+    rig = Rig()
+    async with running(rig):
+        rig.submit(1, resource, value)
+    [(_, _, reason)] = rig.hub.nacked
+    assert says in reason
+    assert not rig.api.calls
+
+
+async def test_a_status_of_a_pod_that_is_gone_or_another_one_is_done():
+    rig = Rig()
+    rig.api.objects[POD]["metadata"]["uid"] = "u2"
+    async with running(rig):
+        rig.status(1, "Running")
+        rig.status(2, "Running", name="absent")
+    assert sorted(rig.hub.acked) == [(1, 1), (1, 2)]
+    assert rig.api.objects[POD]["status"] == {}
+
+
+async def test_a_finished_deletion_removes_that_pod_and_no_other_of_its_name():
+    rig = Rig()
+    async with running(rig):
+        rig.submit(1, "pods/deleted", {"metadata": {"name": "web", "uid": "u0"}})
+    assert POD in rig.api.objects
+    async with running(rig):
+        rig.submit(2, "pods/deleted", {"metadata": {"name": "web", "uid": "u1"}})
+    assert POD not in rig.api.objects
+    assert rig.api.calls[-1].body == {"gracePeriodSeconds": 0, "preconditions": {"uid": "u1"}}
+    async with running(rig):
+        rig.submit(3, "pods/deleted", {"metadata": {"name": "web", "uid": "u1"}})
+    assert rig.hub.acked == [(1, 1), (1, 2), (1, 3)]
+
+
+async def test_a_registration_creates_the_node_and_the_status_waits_for_it():
+    rig = Rig()
+    async with running(rig):
+        rig.submit(1, "nodes/status", {"metadata": {}, "status": {"x": 1}}, namespace="", name="a")
+        await asyncio.sleep(0.01)
+        node = {"metadata": {"name": "other", "labels": {"zone": "x"}}}
+        rig.submit(2, "nodes/registration", node, namespace="", name="a")
+    created = rig.api.objects[NODE]
+    assert created["metadata"]["name"] == "a"
+    assert created["metadata"]["labels"] == {"zone": "x"} | names.EDGE_LABELS
+    assert created["metadata"]["annotations"] == {names.PIN: "sha256:one"}
+    assert created["status"] == {"x": 1}
+    assert sorted(rig.hub.acked) == [(1, 1), (1, 2)]
+
+
+async def test_an_event_seen_again_is_updated():
+    rig = Rig()
+    for seq, count in ((1, 1), (2, 5)):
+        event = {"metadata": {"name": "e"}, "count": count, "message": "m", "involvedObject": {}}
+        async with running(rig):
+            rig.submit(seq, "events", event, name="e")
+    assert rig.api.objects[ObjectKey("", "events", "default", "e")]["count"] == 5
+    assert rig.hub.acked == [(1, 1), (1, 2)]
+
+
+async def test_what_waits_from_a_session_that_ended_is_dropped():
+    rig = Rig()
+    rig.status(1, "Pending")
+    rig.reports.forget("a", 1)
+    async with running(rig):
+        pass
+    assert not rig.api.calls
+    assert not rig.hub.acked
+
+
+async def test_a_report_of_a_new_session_takes_the_place_of_the_old_ones():
+    rig = Rig()
+    rig.status(9, "Pending")
+    rig.status(1, "Running", session=2)
+    rig.reports.forget("a", 1)
+    async with running(rig):
+        pass
+    assert rig.hub.acked == [(2, 1)]
+
+
+def test_a_withdrawn_report_is_no_object():
+    report = Report("a", 1, 1, POD, b"")
+    with pytest.raises(Invalid):
+        decode(report)
