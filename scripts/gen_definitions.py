@@ -33,7 +33,6 @@ ALSO = (
     "APIGroupList",
     "APIGroup",
     "APIVersions",
-    "Patch",
     "WatchEvent",
     "LabelSelector",
 )

@@ -243,14 +243,14 @@ class Registry:
         """Changes an object's status; the patch is of the whole object."""
         return await self.patch(key, patch, content_type, subresource="status")
 
-    async def delete(self, key: ObjectKey, options: Object | DeleteOptions | None = None) -> bool:
-        """Deletes an object, or begins to; whether it is gone already."""
-        return (await self.remove(key, options))[1]
-
-    async def remove(
+    async def delete(
         self, key: ObjectKey, options: Object | DeleteOptions | None = None
-    ) -> tuple[Object, bool]:
-        """``delete`` that also gives the object, which may stay for finalizers or grace."""
+    ) -> Object | None:
+        """Deletes an object, or begins to.
+
+        Returns:
+            The object while it stays for finalizers or grace; none once it is gone.
+        """
         wanted = (
             options if isinstance(options, DeleteOptions) else DeleteOptions.read(options or {})
         )
@@ -260,17 +260,18 @@ class Registry:
             value, revision = self._read(kind, key)
             obj: Object = orjson.loads(value)
             _Expected(wanted.uid, wanted.resource_version).check(kind, key, obj["metadata"])
-            before = orjson.dumps(obj)
             gone = deletion.begin(kind, obj, wanted, time.time())
             if wanted.dry_run:
-                return obj, gone
+                return None if gone else obj
             if gone:
                 if await self._remove(kind, key, obj, revision):
-                    return obj, True
+                    return None
                 continue
             data = orjson.dumps(obj)
-            if data == before or await self._replace(key, obj, data, revision):
-                return obj, False
+            if data == value:
+                return obj
+            if await self._replace(key, obj, data, revision):
+                return obj
         raise failures.conflict(kind, key.name)
 
     async def delete_collection(

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of ``kedge``: their flags and help; what they do is in a module each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kedge import config
+from kedge.ctl.failure import Failure
+from kedge.errors import KedgeError
+
+app = typer.Typer(
+    name="kedge",
+    help="Kubernetes at the edge: one object store that replicates.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+token_app = typer.Typer(
+    help="Join tokens: what lets a machine become a node.", no_args_is_help=True
+)
+app.add_typer(token_app, name="token")
+
+Directory = Annotated[Path, typer.Option("--dir", help="Where everything is kept.")]
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(
+        help=f"How to reach the API server; ${config.ENV_KUBECONFIG} or kedge-data/kubeconfig if left out."
+    ),
+]
+RuntimeEndpoint = Annotated[
+    str, typer.Option(help="The container runtime's CRI socket, unix:///path.")
+]
+CONTAINERD = "unix:///run/containerd/containerd.sock"
+
+
+@app.command()
+def up(
+    directory: Directory = Path("kedge-data"),
+    api_port: Annotated[
+        int, typer.Option(help="Port of the Kubernetes API.", min=1, max=65535)
+    ] = 6443,
+    hub_port: Annotated[
+        int, typer.Option(help="Port that nodes connect to.", min=1, max=65535)
+    ] = 10000,
+    node_name: Annotated[
+        str, typer.Option(help="Name of the local node; the host name if left out.")
+    ] = "",
+    runtime_endpoint: RuntimeEndpoint = CONTAINERD,
+    *,
+    no_edge: Annotated[bool, typer.Option("--no-edge", help="No node on this machine.")] = False,
+) -> None:
+    """Run all of kedge on this machine, in the foreground, until interrupted."""
+    from kedge.ctl import up as command  # noqa: PLC0415 - each command loads its own
+
+    command.run(
+        command.Options(
+            directory=directory,
+            api_port=api_port,
+            hub_port=hub_port,
+            node_name=node_name,
+            runtime_endpoint=runtime_endpoint,
+            edge=not no_edge,
+        )
+    )
+
+
+@app.command()
+def join(
+    cloud: Annotated[str, typer.Option(help="Where the hub is, HOST:PORT.")],
+    token: Annotated[str, typer.Option(help="A join token: kedge token create.")],
+    node_name: Annotated[str, typer.Option(help="The node's name in the cluster.")],
+    directory: Directory = Path("/var/lib/kedge"),
+    runtime_endpoint: RuntimeEndpoint = CONTAINERD,
+) -> None:
+    """Make this machine a node: get its certificate, write its configuration."""
+    from kedge.ctl import join as command  # noqa: PLC0415 - each command loads its own
+
+    path = command.run(
+        cloud=cloud,
+        token=token,
+        node_name=node_name,
+        directory=directory,
+        runtime_endpoint=runtime_endpoint,
+    )
+    print(f"node {node_name} joined; start its agent: python -m kedge.edge --config {path}")
+
+
+@app.command()
+def status(
+    directory: Directory = Path("/var/lib/kedge"),
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show how the node in a directory is: link, store, pods, what waits to be sent."""
+    from kedge.ctl import status as command  # noqa: PLC0415 - each command loads its own
+
+    command.run(directory, as_json=as_json)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from kedge.hub.certificates import VERSION  # noqa: PLC0415 - each command loads its own
+
+    print(f"kedge {VERSION}")
+
+
+@token_app.command("create")
+def token_create(
+    ttl: Annotated[str, typer.Option(help="How long it holds: 90s, 30m, 24h or 7d.")] = "24h",
+    node: Annotated[str, typer.Option(help="The only node name that may join with it.")] = "",
+    kubeconfig: Kubeconfig = None,
+    *,
+    rejoin: Annotated[
+        bool,
+        typer.Option("--rejoin", help="It may take over the name of a node that lost its key."),
+    ] = False,
+) -> None:
+    """Make a join token and print it, and nothing else, to standard output."""
+    from kedge.ctl import token_commands as command  # noqa: PLC0415 - each command loads its own
+
+    print(command.create(kubeconfig, ttl=ttl, node=node, rejoin=rejoin))
+
+
+@token_app.command("list")
+def token_list(kubeconfig: Kubeconfig = None) -> None:
+    """List the join tokens that were made and not revoked."""
+    from kedge.ctl import token_commands as command  # noqa: PLC0415 - each command loads its own
+
+    command.show(kubeconfig)
+
+
+@token_app.command("revoke")
+def token_revoke(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="From kedge token list.")],
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Revoke a join token: nobody can join with it from now on; joined nodes stay."""
+    from kedge.ctl import token_commands as command  # noqa: PLC0415 - each command loads its own
+
+    command.revoke(kubeconfig, token_id)
+    print(f"token {token_id} revoked")
+
+
+def main() -> None:
+    """Runs a command; a failure is a line with the cause and a line with the fix, and status 1."""
+    try:
+        app(prog_name="kedge")
+    except Failure as failure:
+        sys.exit(failure.text())
+    except KedgeError as error:
+        sys.exit(Failure(error.reason, str(error)).text())
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
