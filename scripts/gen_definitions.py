@@ -33,6 +33,7 @@ ALSO = (
     "APIGroupList",
     "APIGroup",
     "APIVersions",
+    "Patch",
     "WatchEvent",
     "LabelSelector",
 )

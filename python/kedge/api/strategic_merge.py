@@ -75,9 +75,8 @@ def _merge_value(original: Object, key: str, value: Any, shape: Struct | None) -
 def _directive(patch: Object) -> Object:
     directive = patch.pop(DIRECTIVE)
     if directive == "replace":
-        return {
-            key: clean for key, value in patch.items() if (clean := stripped(value)) is not _GONE
-        }
+        result: Object = stripped(patch)
+        return result
     if directive == "delete":
         return {}
     raise BadRequest(f"unknown patch type found in {DIRECTIVE}: {directive!r}")
@@ -237,7 +236,8 @@ _GONE: Any = object()
 def stripped(value: Any) -> Any:
     """A value from a patch as it is stored where nothing was: without nulls and directives."""
     if type(value) is list:
-        return [clean for item in value if (clean := stripped(item)) is not _GONE]
+        plain = [item for item in value if type(item) is not dict or DIRECTIVE not in item]
+        return [stripped(item) for item in plain]
     if type(value) is not dict:
         return value
     if value.get(DIRECTIVE) == "delete":

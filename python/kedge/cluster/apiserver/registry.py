@@ -243,14 +243,14 @@ class Registry:
         """Changes an object's status; the patch is of the whole object."""
         return await self.patch(key, patch, content_type, subresource="status")
 
-    async def delete(
-        self, key: ObjectKey, options: Object | DeleteOptions | None = None
-    ) -> Object | None:
-        """Deletes an object, or begins to.
+    async def delete(self, key: ObjectKey, options: Object | DeleteOptions | None = None) -> bool:
+        """Deletes an object, or begins to; whether it is gone already."""
+        return (await self.remove(key, options))[1]
 
-        Returns:
-            The object while it stays for finalizers or grace; none once it is gone.
-        """
+    async def remove(
+        self, key: ObjectKey, options: Object | DeleteOptions | None = None
+    ) -> tuple[Object, bool]:
+        """``delete`` that also gives the object, which may stay for finalizers or grace."""
         wanted = (
             options if isinstance(options, DeleteOptions) else DeleteOptions.read(options or {})
         )
@@ -260,18 +260,17 @@ class Registry:
             value, revision = self._read(kind, key)
             obj: Object = orjson.loads(value)
             _Expected(wanted.uid, wanted.resource_version).check(kind, key, obj["metadata"])
+            before = orjson.dumps(obj)
             gone = deletion.begin(kind, obj, wanted, time.time())
             if wanted.dry_run:
-                return None if gone else obj
+                return obj, gone
             if gone:
                 if await self._remove(kind, key, obj, revision):
-                    return None
+                    return obj, True
                 continue
             data = orjson.dumps(obj)
-            if data == value:
-                return obj
-            if await self._replace(key, obj, data, revision):
-                return obj
+            if data == before or await self._replace(key, obj, data, revision):
+                return obj, False
         raise failures.conflict(kind, key.name)
 
     async def delete_collection(

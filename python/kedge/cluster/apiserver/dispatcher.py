@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a queued request to the registry and back.
+
+Rust has authenticated and authorized the request and answers reads itself; what comes here is every
+write, the ``scale`` of a workload, and reviews. Bodies are JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import orjson
+from kedge.api import patches, schema
+from kedge.api.keys import ObjectKey
+from kedge.api.kinds import REVIEWS, Kind, find
+from kedge.cluster.apiserver import failures
+from kedge.cluster.apiserver.deletion import DeleteOptions, is_dry_run
+from kedge.cluster.apiserver.registry import WriteOptions, parse, scale_of
+from kedge.cluster.apiserver.server import JSON, Request, Response
+from kedge.errors import BadRequest, NotFound, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from kedge.cluster.apiserver.registry import Registry
+    from kedge.cluster.apiserver.reviews import Reviews
+    from kedge.cluster.apiserver.tokens import Tokens
+
+Object = dict[str, Any]
+Query = dict[str, str]
+
+_STRICTNESS = ("Ignore", "Warn", "Strict")
+_REVIEWS = frozenset((kind.group, kind.resource) for kind in REVIEWS if kind.kind != "Binding")
+MAX_WARNINGS = 20
+
+
+class Dispatcher:
+    """Handles requests.
+
+    Args:
+        registry: the write path.
+        tokens: makes ServiceAccount tokens.
+        reviews: answers reviews.
+    """
+
+    def __init__(self, registry: Registry, tokens: Tokens, reviews: Reviews) -> None:
+        self._registry = registry
+        self._tokens = tokens
+        self._reviews = reviews
+
+    async def handle(self, request: Request) -> Response:
+        """Decides one request.
+
+        Raises:
+            ApiError: the request is refused.
+        """
+        kind = find(request.group, request.resource)
+        if kind is None or kind.version != request.version:
+            raise NotFound("the server could not find the requested resource")
+        query = dict(parse_qsl(request.query)) if request.query else {}
+        if (request.group, request.resource) in _REVIEWS:
+            return self._review(kind, request)
+        return await self._route(kind, request, query)
+
+    async def _route(self, kind: Kind, request: Request, query: Query) -> Response:
+        key = ObjectKey(kind.group, kind.resource, request.namespace, request.name)
+        if request.resource == "bindings":
+            return await self._bind(request, query)
+        if request.subresource:
+            return await self._subresource(kind, key, request, query)
+        match request.method:
+            case "POST":
+                return await self._create(kind, key, request, query)
+            case "PUT":
+                return await self._update(key, request, query)
+            case "PATCH":
+                return await self._patch(key, request, query)
+            case "DELETE":
+                return await self._delete(kind, key, request, query)
+        raise failures.unsupported(kind, request.method.lower())
+
+    async def _subresource(
+        self, kind: Kind, key: ObjectKey, request: Request, query: Query
+    ) -> Response:
+        match request.subresource, request.method:
+            case (("status" | "finalize"), "PUT"):
+                return await self._update(key, request, query)
+            case "status", "PATCH":
+                return await self._patch(key, request, query)
+            case "scale", ("GET" | "PUT" | "PATCH"):
+                return await self._scale(key, request, query)
+            case "binding", "POST":
+                return await self._bind(request, query)
+            case "eviction", "POST":
+                return await self._evict(key, request)
+            case "token", "POST":
+                body = document(request)
+                return answer(self._tokens.request(key.namespace, key.name, body), 201)
+        raise failures.unsupported(kind, request.method.lower())
+
+    async def _create(self, kind: Kind, key: ObjectKey, request: Request, query: Query) -> Response:
+        if request.name:
+            raise failures.unsupported(kind, "create on a named object")
+        body, options = document(request), _options(query)
+        _refuse_duplicates(request.body, body, options)
+        return answer(await self._registry.create_owned(key, body, options), 201, options)
+
+    async def _update(self, key: ObjectKey, request: Request, query: Query) -> Response:
+        body, options = document(request), _options(query)
+        _refuse_duplicates(request.body, body, options)
+        result = await self._registry.update_owned(
+            key, body, subresource=request.subresource, options=options
+        )
+        return answer(result, 200, options)
+
+    async def _patch(self, key: ObjectKey, request: Request, query: Query) -> Response:
+        content_type = media_type(request.content_type)
+        if content_type in patches.APPLY:
+            raise UnsupportedMediaType(
+                "server-side apply is not served yet, " + patches.unsupported(content_type)
+            )
+        options = _options(query)
+        result = await self._registry.patch(
+            key, request.body, content_type, subresource=request.subresource, options=options
+        )
+        return answer(result, 200, options)
+
+    async def _delete(self, kind: Kind, key: ObjectKey, request: Request, query: Query) -> Response:
+        options = _delete_options(request, query)
+        if not request.name:
+            if "deletecollection" not in kind.verbs:
+                raise failures.unsupported(kind, "deletecollection")
+            await self._registry.delete_collection(
+                kind.group,
+                kind.resource,
+                request.namespace,
+                options,
+                labels=query.get("labelSelector", ""),
+                fields=query.get("fieldSelector", ""),
+            )
+            return answer(_success(), 200)
+        obj, gone = await self._registry.remove(key, options)
+        if not gone or (kind.resource == "pods" and not kind.group):
+            return answer(obj, 200)
+        details = failures.details(kind, key.name)
+        return answer(_success({**details, "uid": obj["metadata"].get("uid", "")}), 200)
+
+    async def _scale(self, key: ObjectKey, request: Request, query: Query) -> Response:
+        if request.method == "GET":
+            return answer(scale_of(self._registry.get(key)), 200)
+        version = ""
+        change: Callable[[Object], int]
+        if request.method == "PUT":
+            body = document(request)
+            version = body.get("metadata", {}).get("resourceVersion", "")
+
+            def change(_: Object) -> int:
+                return _replicas(body)
+
+        else:
+            content_type = media_type(request.content_type)
+
+            def change(obj: Object) -> int:
+                patched = patches.apply(scale_of(obj), parse(request.body), content_type, None)
+                return _replicas(patched)
+
+        obj = await self._registry.scale(key, change, version, _options(query))
+        return answer(scale_of(obj), 200)
+
+    async def _bind(self, request: Request, query: Query) -> Response:
+        body = document(request)
+        metadata, target = body.get("metadata", {}), body.get("target", {})
+        node = target.get("name", "")
+        if not node or target.get("kind", "Node") not in ("Node", ""):
+            raise BadRequest("target.name: Required value: a binding names a node")
+        await self._registry.bind(
+            request.namespace,
+            request.name or metadata.get("name", ""),
+            node,
+            uid=metadata.get("uid", ""),
+            annotations=metadata.get("annotations"),
+            options=_options(query),
+        )
+        return answer(_success(), 201)
+
+    async def _evict(self, key: ObjectKey, request: Request) -> Response:
+        options = document(request).get("deleteOptions") or {}
+        await self._registry.delete(key, options)
+        return answer(_success(), 201)
+
+    def _review(self, kind: Kind, request: Request) -> Response:
+        if request.method != "POST":
+            raise failures.unsupported(kind, request.method.lower())
+        body = document(request)
+        body = {**body, "kind": kind.kind, "apiVersion": kind.api_version}
+        return answer(self._reviews.answer(kind.kind, body, request.user, request.groups), 201)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def document(request: Request) -> Object:
+    """The request's body.
+
+    Raises:
+        BadRequest: it is not a JSON object.
+        UnsupportedMediaType: it is not JSON at all.
+    """
+    content_type = media_type(request.content_type)
+    if content_type not in (JSON, ""):
+        message = f"the body of the request was in an unknown format - accepted media types include: {JSON}"
+        raise UnsupportedMediaType(f"{message}, got: {content_type}")
+    body = parse(request.body)
+    if type(body) is not dict:
+        raise BadRequest(f"the body of the request is not an object: {type(body).__name__}")
+    return body
+
+
+def media_type(header: str) -> str:
+    """A media type without parameters."""
+    return header.partition(";")[0].strip().lower()
+
+
+def answer(obj: Object, status: int, options: WriteOptions | None = None) -> Response:
+    """An object as a response, with the warnings that came up."""
+    headers: tuple[tuple[str, str], ...] = ()
+    if options is not None and options.warnings:
+        headers = tuple(
+            ("Warning", f"299 - {_quoted(text)}") for text in options.warnings[:MAX_WARNINGS]
+        )
+    return Response(status, orjson.dumps(obj), JSON, headers)
+
+
+def _quoted(text: str) -> str:
+    plain = "".join(mark if mark.isprintable() and mark.isascii() else "?" for mark in text)
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"')[:1000] + '"'
+
+
+def _success(details: Object | None = None) -> Object:
+    status: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+    if details is not None:
+        status["details"] = details
+    return status
+
+
+def _options(query: Query) -> WriteOptions:
+    strict = query.get("fieldValidation") or "Warn"
+    if strict not in _STRICTNESS:
+        raise BadRequest(
+            f"fieldValidation: Unsupported value: {strict!r}: supported values: {', '.join(_STRICTNESS)}"
+        )
+    return WriteOptions(dry_run=is_dry_run(query.get("dryRun")), strict=strict, warnings=[])
+
+
+def _refuse_duplicates(raw: bytes, body: Object, options: WriteOptions) -> None:
+    if options.strict == "Ignore":
+        return
+    texts = [f'duplicate field "{path}"' for path in schema.duplicates(raw, orjson.dumps(body))]
+    if texts and options.strict == "Strict":
+        raise BadRequest(f"strict decoding error: {', '.join(texts)}")
+    options.warnings.extend(texts)
+
+
+def _delete_options(request: Request, query: Query) -> DeleteOptions:
+    body = document(request) if request.body else {}
+    if "gracePeriodSeconds" in query:
+        try:
+            body["gracePeriodSeconds"] = int(query["gracePeriodSeconds"])
+        except ValueError:
+            raise BadRequest(
+                f"gracePeriodSeconds: wanted a number, got: {query['gracePeriodSeconds']!r}"
+            ) from None
+    for field in ("propagationPolicy", "dryRun"):
+        if query.get(field):
+            body.setdefault(field, query[field])
+    if "orphanDependents" in query:
+        body.setdefault("orphanDependents", query["orphanDependents"] == "true")
+    return DeleteOptions.read(body)
+
+
+def _replicas(scale: Object) -> int:
+    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    if type(replicas) is not int:
+        raise BadRequest(f"spec.replicas: wanted a number, got: {replicas!r}")
+    return replicas

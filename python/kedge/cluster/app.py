@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded cluster put together: store, API server, controllers, scheduler, one task group."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from kedge.api.kinds import KINDS, REVIEWS
+from kedge.cluster import bootstrap, credentials
+from kedge.cluster.apiserver import documents
+from kedge.cluster.apiserver.dispatcher import Dispatcher
+from kedge.cluster.apiserver.event_expiry import EventExpiry
+from kedge.cluster.apiserver.registry import Registry
+from kedge.cluster.apiserver.reviews import Reviews
+from kedge.cluster.apiserver.server import POLICY, Server, ServerConfig
+from kedge.cluster.apiserver.tokens import Tokens
+from kedge.cluster.config import split_address
+from kedge.cluster.controllers import Config as ControllersConfig
+from kedge.cluster.controllers import all_controllers
+from kedge.cluster.machinery.client import Client
+from kedge.cluster.machinery.informer import Informer
+from kedge.cluster.scheduler.loop import Scheduler
+from kedge.errors import ConfigError, Corrupt
+from kedge.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kedge.cluster.config import ClusterConfig
+    from kedge.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+_ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - recognized, not listened on
+
+
+async def serve(config: ClusterConfig, runtime: Runtime) -> None:
+    """Runs the cluster until cancelled.
+
+    Raises:
+        ConfigError: the store is damaged, or a file cannot be used; the message names the way on.
+    """
+    store = open_store(config.data_dir / "store", config.history)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(store.run())
+            await _start(config, runtime, store, group)
+    finally:
+        store.close()
+
+
+async def _start(
+    config: ClusterConfig, runtime: Runtime, store: Store, group: asyncio.TaskGroup
+) -> None:
+    host, port = split_address(config.listen)
+    registry = Registry(store, config.service_cidr)
+    await bootstrap.prepare(registry, port)
+    own = [] if host in _ANYWHERE else [host]
+    pki = credentials.prepare(
+        config.data_dir / "pki", [*own, registry.allocator.first, *config.names]
+    )
+    tokens = Tokens(registry, pki.accounts_key, config.issuer)
+    dispatcher = Dispatcher(registry, tokens, Reviews(tokens, POLICY))
+    server = Server(runtime, store, _server_config(config, pki), dispatcher.handle)
+    address = f"{_reachable(host)}:{server.port}"
+    documents.serve_discovery(server, address, tokens.jwks(), config.issuer)
+    for name, who in (("kubeconfig", credentials.ADMIN), ("cloud.kubeconfig", credentials.CLOUD)):
+        credentials.write_kubeconfig(config.data_dir / name, pki.ca, f"https://{address}", who)
+    group.create_task(_closing(server))
+    group.create_task(documents.serve_openapi(server, config.data_dir / "openapi"))
+    group.create_task(EventExpiry(store, config.event_ttl_seconds).run())
+    informer = Informer(store)
+    client = Client(registry, informer)
+    group.create_task(informer.run())
+    for component in all_controllers(
+        client, informer, ControllersConfig(ca_pem=pki.ca.certificate)
+    ):
+        group.create_task(component.run())
+    group.create_task(Scheduler(client, informer).run())
+    log.info("the API server listens", extra={"address": address})
+
+
+async def _closing(server: Server) -> None:
+    try:
+        await server.run()
+    finally:
+        server.close()
+
+
+def _server_config(config: ClusterConfig, pki: credentials.Credentials) -> ServerConfig:
+    return ServerConfig(
+        listen=config.listen,
+        certificate=pki.server.certificate,
+        key=pki.server.key,
+        client_ca=pki.ca.certificate,
+        service_account_keys=(pki.accounts_key,),
+        issuer=config.issuer,
+        resources=[asdict(kind) for kind in (*KINDS, *REVIEWS)],
+    )
+
+
+def _reachable(host: str) -> str:
+    """The address for this machine's own clients."""
+    if host in _ANYWHERE:
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def open_store(directory: Path, history: int) -> Store:
+    """The cluster's store.
+
+    Raises:
+        ConfigError: it is damaged; the message says how to go on.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        return Store.open(directory, mode="primary", history=history)
+    except Corrupt as error:
+        hint = (
+            f"hint: restore a backup of {directory}, or move that directory aside to begin with an empty "
+            "cluster; running containers stay as they are"
+        )
+        raise ConfigError(
+            f"{directory}: the cluster's store is damaged: {error}\n{hint}"
+        ) from error

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a cluster has from the start: its namespaces and the ``kubernetes`` Service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kedge.api.keys import ObjectKey
+from kedge.errors import AlreadyExists, NotFound
+
+if TYPE_CHECKING:
+    from kedge.cluster.apiserver.registry import Registry
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease", "kedge-system")
+
+
+async def prepare(registry: Registry, port: int) -> None:
+    """Creates what is absent.
+
+    Args:
+        registry: the write path.
+        port: where the API server listens.
+    """
+    for name in NAMESPACES:
+        await _ensure(registry, ObjectKey("", "namespaces", "", name), {"metadata": {"name": name}})
+    await _ensure(
+        registry, ObjectKey("", "services", "default", "kubernetes"), _service(registry, port)
+    )
+
+
+async def _ensure(registry: Registry, key: ObjectKey, obj: dict[str, Any]) -> None:
+    try:
+        registry.get(key)
+    except NotFound:
+        try:
+            await registry.create(key, obj)
+        except AlreadyExists:
+            return
+
+
+def _service(registry: Registry, port: int) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": "kubernetes",
+            "labels": {"component": "apiserver", "provider": "kubernetes"},
+        },
+        "spec": {
+            "clusterIP": registry.allocator.first,
+            "ports": [
+                {"name": "https", "port": 443, "protocol": "TCP", "targetPort": port or 6443}
+            ],
+        },
+    }

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the embedded cluster."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from kedge.cluster.apiserver.registry import DEFAULT_SERVICE_CIDR
+from msgspec import Meta
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """What ``python -m kedge.cluster`` can be told.
+
+    Attributes:
+        data_dir: where everything durable is kept: the store, keys and certificates, kubeconfigs.
+        listen: address and port of the API server; port 0 lets the system choose.
+        names: further DNS names and IP addresses that clients reach the API server by.
+        service_cidr: the range of the Services' cluster IPs; fixed once there are Services.
+        issuer: who ServiceAccount tokens say they are from; changing it ends all of them.
+        event_ttl_seconds: how long Events are kept after they were last seen.
+        history: how many changes a watch can look back.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+    """
+
+    data_dir: Path = Path("kedge-data/cluster")
+    listen: str = "127.0.0.1:6443"
+    names: tuple[str, ...] = ()
+    service_cidr: str = DEFAULT_SERVICE_CIDR
+    issuer: str = ISSUER
+    event_ttl_seconds: Annotated[int, Meta(ge=60)] = 3600
+    history: Annotated[int, Meta(ge=100)] = 10_000
+    log_level: str = "INFO"
+
+    def __post_init__(self) -> None:
+        """Checks what a type alone cannot.
+
+        Raises:
+            ValueError: a value does not fit.
+        """
+        split_address(self.listen)
+        try:
+            network = ipaddress.ip_network(self.service_cidr)
+        except ValueError:
+            raise ValueError(
+                f"serviceCidr: got: {self.service_cidr!r}, wanted: a network such as 10.96.0.0/16"
+            ) from None
+        if network.num_addresses < 8:
+            raise ValueError(
+                f"serviceCidr: got: {self.service_cidr!r}, wanted: at least 8 addresses"
+            )
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """Host and port.
+
+    Raises:
+        ValueError: it is not ``ADDRESS:PORT``.
+    """
+    host, _, port = listen.rpartition(":")
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+        number = int(port)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 65535:
+        raise ValueError(f"listen: got: {listen!r}, wanted: ADDRESS:PORT such as 127.0.0.1:6443")
+    return host.strip("[]"), number

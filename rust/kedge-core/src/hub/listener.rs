@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The hub's port: TLS, then either a little HTTP or a link.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::hub::http::{self, Request};
+use crate::hub::peer;
+use crate::hub::server::Hub;
+use crate::hub::socket::{Metered, Socket, Tls};
+use crate::hub::tls::{self, Identity};
+use crate::hub::{PATH_CA, PATH_JOIN, PATH_LINK, PROBE, SUBPROTOCOL};
+use crate::pki;
+use crate::{Error, Kind, Result};
+
+/// From the connection to the request's head.
+const GREETING: Duration = Duration::from_secs(15);
+/// For Python to answer a join.
+const JOINING: Duration = Duration::from_secs(30);
+
+/// What new connections are greeted with.
+pub(crate) struct Keys {
+    acceptor: TlsAcceptor,
+    ca: String,
+}
+
+impl Keys {
+    pub(crate) fn new(identity: &Identity, ca: &str) -> Result<Self> {
+        let acceptor = TlsAcceptor::from(tls::server_config(identity, ca)?);
+        Ok(Self { acceptor, ca: ca.to_owned() })
+    }
+}
+
+/// Accepts for ever.
+pub(crate) async fn run(hub: Arc<Hub>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                let runtime = hub.runtime.clone();
+                runtime.spawn(Box::pin(connection(Arc::clone(&hub), stream, address)));
+            }
+            // Out of descriptors, most likely: those that end make room.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// A link that was agreed on.
+struct Agreed {
+    stream: Tls,
+    early: Vec<u8>,
+    node: String,
+    key_hash: String,
+}
+
+async fn connection(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) {
+    let Ok(_connection) = hub.connections.try_acquire() else { return };
+    let greeted = {
+        let Ok(_handshake) = hub.handshakes.acquire().await else { return };
+        timeout(GREETING, Box::pin(greet(&hub, stream, address))).await
+    };
+    let Ok(Ok(Some(agreed))) = greeted else { return };
+    let Agreed { stream, early, node, key_hash } = agreed;
+    let Ok(peer) = hub.register(&node, address.to_string(), key_hash) else { return };
+    let socket = Box::new(Socket::server(stream, early, format!("node {node} at {address}")).await);
+    // The connection's permit is kept by this task; the link's own future is boxed and small.
+    Box::pin(peer::serve(Arc::clone(&hub), peer, socket)).await;
+}
+
+async fn greet(
+    hub: &Arc<Hub>,
+    mut stream: TcpStream,
+    address: SocketAddr,
+) -> Result<Option<Agreed>> {
+    stream.set_nodelay(true)?;
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Ok(None);
+    }
+    if first[0] == PROBE {
+        stream.write_all(&[PROBE]).await?;
+        return Ok(None);
+    }
+    let keys = Arc::clone(&hub.keys.lock());
+    let metered = Metered::new(stream, hub.meter.clone());
+    let accepted = keys.acceptor.accept(metered).await.inspect_err(|_| {
+        hub.failed_handshakes.fetch_add(1, Ordering::Relaxed);
+    })?;
+    let mut stream = Tls::from(accepted);
+    let request = match http::read_request(&mut stream).await {
+        Ok(request) => request,
+        Err(error) => {
+            refuse(&mut stream, &error).await?;
+            return Ok(None);
+        }
+    };
+    match (request.method.as_str(), request.path.as_str()) {
+        ("GET", PATH_LINK) if !hub.is_open.load(Ordering::Relaxed) => {
+            let body = b"the hub does not know the cluster's objects yet\n";
+            http::answer(&mut stream, 503, "text/plain", body).await?;
+            Ok(None)
+        }
+        ("GET", PATH_LINK) => upgrade(stream, &request).await,
+        ("GET", PATH_CA) => {
+            http::answer(&mut stream, 200, "application/x-pem-file", keys.ca.as_bytes()).await?;
+            Ok(None)
+        }
+        ("POST", PATH_JOIN) => {
+            // Python may take its time, without holding up handshakes.
+            let runtime = hub.runtime.clone();
+            runtime.spawn(Box::pin(join(Arc::clone(hub), stream, request, address)));
+            Ok(None)
+        }
+        (_, PATH_LINK | PATH_CA | PATH_JOIN) => {
+            http::answer(&mut stream, 405, "text/plain", b"method not allowed\n").await?;
+            Ok(None)
+        }
+        _ => {
+            http::answer(&mut stream, 404, "text/plain", b"not found\n").await?;
+            Ok(None)
+        }
+    }
+}
+
+async fn upgrade(mut stream: Tls, request: &Request) -> Result<Option<Agreed>> {
+    let found = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let named = match found {
+        Some(certificate) => {
+            let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+            let now = i64::try_from(seconds).unwrap_or(i64::MAX);
+            tls::node_of(certificate, now)
+                .and_then(|node| Ok((node, pki::key_hash_der(certificate)?)))
+        }
+        None => {
+            Err(Error::new(Kind::Certificate, "a link needs a node's certificate (join first)"))
+        }
+    };
+    let (node, key_hash) = match named {
+        Ok(named) => named,
+        Err(error) => {
+            refuse(&mut stream, &error).await?;
+            return Ok(None);
+        }
+    };
+    let key = request.header("sec-websocket-key");
+    let websocket = request.header_has("upgrade", "websocket")
+        && request.header_has("connection", "upgrade")
+        && request.header("sec-websocket-version") == "13"
+        && !key.is_empty();
+    if !websocket {
+        http::answer(&mut stream, 400, "text/plain", b"wanted a WebSocket upgrade, version 13\n")
+            .await?;
+        return Ok(None);
+    }
+    if !request.header_has("sec-websocket-protocol", SUBPROTOCOL) {
+        let body = format!(
+            "no common version of the link: the hub speaks {SUBPROTOCOL}, the node: {}\n",
+            request.header("sec-websocket-protocol")
+        );
+        http::answer(&mut stream, 426, "text/plain", body.as_bytes()).await?;
+        return Ok(None);
+    }
+    let response = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
+         sec-websocket-accept: {}\r\nsec-websocket-protocol: {SUBPROTOCOL}\r\n\r\n",
+        derive_accept_key(key.as_bytes())
+    );
+    stream.write_all(response.as_bytes()).await?;
+    stream.flush().await?;
+    Ok(Some(Agreed { stream, early: request.rest.clone(), node, key_hash }))
+}
+
+async fn join(hub: Arc<Hub>, mut stream: Tls, request: Request, address: SocketAddr) {
+    // The asker may go at any point; then there is nobody to tell.
+    let _ = timeout(JOINING, answer_join(&hub, &mut stream, &request, address)).await;
+}
+
+async fn answer_join(
+    hub: &Arc<Hub>,
+    stream: &mut Tls,
+    request: &Request,
+    address: SocketAddr,
+) -> Result<()> {
+    let body = match http::read_body(stream, request).await {
+        Ok(body) => body,
+        Err(error) => return refuse(stream, &error).await,
+    };
+    let (id, answer) = match hub.join(request.path.clone(), body, address.to_string()) {
+        Ok(waiting) => waiting,
+        Err(error) => return refuse(stream, &error).await,
+    };
+    let forget = Forget { hub, id };
+    let Ok((status, body)) = answer.await else {
+        return http::answer(stream, 503, "text/plain", b"the hub stops\n").await;
+    };
+    drop(forget);
+    http::answer(stream, status, "application/json", &body).await
+}
+
+/// A join that is given up leaves nothing behind.
+struct Forget<'a> {
+    hub: &'a Hub,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.hub.forget_join(self.id);
+    }
+}
+
+async fn refuse(stream: &mut Tls, error: &Error) -> Result<()> {
+    let status = match error.kind {
+        Kind::TooLarge => 413,
+        Kind::Certificate => 403,
+        Kind::Timeout => 503,
+        Kind::Disconnected => return Ok(()),
+        _ => 400,
+    };
+    http::answer(stream, status, "text/plain", format!("{}\n", error.message).as_bytes()).await
+}

@@ -1,0 +1,593 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which node sees what: one index over the mirror store for all nodes.
+//!
+//! A node's view is its Node, the pods bound to it, and what those need: ServiceAccount, ConfigMaps,
+//! Secrets, and the tokens obtained for them. The index is kept by the store's watch; a reverse
+//! index finds the nodes of a changed ConfigMap. It holds keys and versions, never values, and
+//! produces changes only for nodes that are attached. It is also the rule of authorization: what is
+//! not in a node's view does not leave for it, and what it reports is checked here.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::sync::port::Changed;
+use crate::sync::references::{self, PodNeeds, TOKEN_GROUP, TOKEN_RESOURCE};
+use crate::sync::version::{self, Digest};
+use crate::sync::{Base, Change, Key};
+
+/// The kinds a view is made of.
+pub const RESOURCES: [(&str, &str); 6] = [
+    ("", "nodes"),
+    ("", "serviceaccounts"),
+    ("", "configmaps"),
+    ("", "secrets"),
+    (TOKEN_GROUP, TOKEN_RESOURCE),
+    ("", "pods"),
+];
+
+const RANK_NEEDED: u8 = 0;
+const RANK_POD: u8 = 1;
+const RANK_UNNEEDED: u8 = 2;
+/// Pods that are gone, remembered so that their last events are still their node's own.
+const MAX_GONE: usize = 8192;
+
+type Node = Arc<str>;
+
+/// Reads an object's present bytes and revision.
+pub type Read<'a> = &'a dyn Fn(&Key) -> Option<(Bytes, u64)>;
+
+/// A change for one attached node.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Emit {
+    /// Which node.
+    pub node: Node,
+    /// What it gets.
+    pub change: Change,
+}
+
+#[derive(Debug)]
+struct Pod {
+    node: Node,
+    uid: Box<str>,
+    needs: Box<[Arc<Key>]>,
+    version: u64,
+}
+
+#[derive(Debug, Default)]
+struct Needed {
+    /// None while it does not exist.
+    version: Option<u64>,
+    /// The mirror's revision that `version` is from: an older event is late.
+    revision: u64,
+    nodes: HashMap<Node, u32>,
+}
+
+#[derive(Debug)]
+struct Token {
+    key: Arc<Key>,
+    pod_uid: Box<str>,
+    version: u64,
+}
+
+/// The index.
+#[derive(Debug, Default)]
+pub struct Views {
+    pods: HashMap<Arc<Key>, Pod>,
+    by_node: HashMap<Node, HashSet<Arc<Key>>>,
+    needed: HashMap<Arc<Key>, Needed>,
+    /// By the key of their pod.
+    tokens: HashMap<Key, Vec<Token>>,
+    nodes: HashMap<Key, u64>,
+    attached: HashSet<Node>,
+    gone: HashMap<Arc<Key>, Node>,
+    gone_order: VecDeque<Arc<Key>>,
+}
+
+impl Views {
+    /// Takes in a change of the mirror; gives what attached nodes get for it.
+    pub fn apply(&mut self, changed: &Changed, read: Read<'_>) -> Vec<Emit> {
+        let mut out = Vec::new();
+        match (changed.key.group.as_str(), changed.key.resource.as_str()) {
+            ("", "pods") => self.pod(changed, read, &mut out),
+            ("", "nodes") => self.node(changed, &mut out),
+            ("", "serviceaccounts" | "configmaps" | "secrets") => {
+                self.dependency(changed, &mut out)
+            }
+            (TOKEN_GROUP, TOKEN_RESOURCE) => self.token(changed, &mut out),
+            _ => {}
+        }
+        out
+    }
+
+    /// From now on `apply` gives the changes of this node.
+    pub fn attach(&mut self, node: &str) {
+        self.attached.insert(node.into());
+    }
+
+    /// It does not any more.
+    pub fn detach(&mut self, node: &str) {
+        self.attached.remove(node);
+    }
+
+    /// Everything a node sees, with versions.
+    pub fn entries(&self, node: &str) -> Vec<(Arc<Key>, u64)> {
+        let mut found: Vec<(Arc<Key>, u64)> = Vec::new();
+        let own = Key::of("", "nodes", "", node);
+        found.extend(self.nodes.get(&own).map(|version| (Arc::new(own), *version)));
+        let mut seen: HashSet<&Arc<Key>> = HashSet::new();
+        for key in self.by_node.get(node).into_iter().flatten() {
+            let pod = &self.pods[key];
+            found.push((Arc::clone(key), pod.version));
+            found.extend(
+                self.tokens_of(key, &pod.uid).map(|token| (Arc::clone(&token.key), token.version)),
+            );
+            for need in pod.needs.iter().filter(|need| seen.insert(need)) {
+                let version = self.needed.get(need).and_then(|needed| needed.version);
+                found.extend(version.map(|version| (Arc::clone(need), version)));
+            }
+        }
+        found
+    }
+
+    /// The digest of what a node sees.
+    pub fn digest(&self, node: &str) -> Digest {
+        let mut digest = Digest::default();
+        self.entries(node).iter().for_each(|(key, version)| digest.add(key, *version));
+        digest
+    }
+
+    /// The differences that make a node's copy, given as keys and versions, equal to its view.
+    pub fn differences(&self, node: &str, held: &HashMap<Key, u64>, read: Read<'_>) -> Vec<Change> {
+        let entries = self.entries(node);
+        let mut changes = Vec::new();
+        for (key, version) in &entries {
+            if held.get(key.as_ref()) == Some(version) {
+                continue;
+            }
+            let value = read(key).and_then(|(value, _)| version::project(key, &value));
+            changes.extend(value.map(|value| put(key, value, None)));
+        }
+        let visible: HashSet<&Key> = entries.iter().map(|(key, _)| key.as_ref()).collect();
+        let extra = held.keys().filter(|key| !visible.contains(key));
+        changes.extend(extra.map(delete));
+        changes
+    }
+
+    /// Whether a node's view holds an object.
+    pub fn sees(&self, node: &str, key: &Key) -> bool {
+        match (key.group.as_str(), key.resource.as_str()) {
+            ("", "nodes") => key.namespace.is_empty() && key.name == node,
+            ("", "pods") => self.pods.get(key).is_some_and(|pod| &*pod.node == node),
+            (TOKEN_GROUP, TOKEN_RESOURCE) => {
+                token_pod(key).is_some_and(|pod| self.sees(node, &pod))
+            }
+            _ => self.needed.get(key).is_some_and(|needed| needed.nodes.contains_key(node)),
+        }
+    }
+
+    /// The node and UID of a pod that is bound.
+    pub fn pod_of(&self, key: &Key) -> Option<(&str, &str)> {
+        self.pods.get(key).map(|pod| (&*pod.node, &*pod.uid))
+    }
+
+    /// The node of a pod that was there until lately.
+    pub fn gone_pod_of(&self, key: &Key) -> Option<&str> {
+        self.gone.get(key).map(AsRef::as_ref)
+    }
+
+    /// How many pods are indexed.
+    pub fn len(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// Whether no pod is indexed.
+    pub fn is_empty(&self) -> bool {
+        self.pods.is_empty()
+    }
+
+    fn node(&mut self, changed: &Changed, out: &mut Vec<Emit>) {
+        let key = &changed.key;
+        let value = changed.value.as_ref().and_then(|value| version::project(key, value));
+        let now = value.as_ref().map(|value| version::version(value));
+        let before = match now {
+            Some(version) => self.nodes.insert(key.clone(), version),
+            None => self.nodes.remove(key),
+        };
+        if before != now {
+            let change = match value {
+                Some(value) => put(key, value, base(changed)),
+                None => delete(key),
+            };
+            self.emit(&Node::from(key.name.as_str()), change, out);
+        }
+    }
+
+    fn dependency(&mut self, changed: &Changed, out: &mut Vec<Emit>) {
+        let Some(needed) = self.needed.get_mut(&changed.key) else { return };
+        if changed.revision <= needed.revision {
+            return;
+        }
+        let value = changed.value.as_ref().and_then(|value| version::project(&changed.key, value));
+        let now = value.as_ref().map(|value| version::version(value));
+        needed.revision = changed.revision;
+        if std::mem::replace(&mut needed.version, now) == now {
+            return;
+        }
+        let nodes: Vec<Node> =
+            needed.nodes.keys().filter(|node| self.attached.contains(*node)).cloned().collect();
+        let change = match value {
+            Some(value) if !nodes.is_empty() => put(&changed.key, value, base(changed)),
+            _ => delete(&changed.key),
+        };
+        nodes.iter().for_each(|node| self.emit(node, change.clone(), out));
+    }
+
+    fn token(&mut self, changed: &Changed, out: &mut Vec<Emit>) {
+        let Some(pod) = token_pod(&changed.key) else { return };
+        let tokens = self.tokens.entry(pod.clone()).or_default();
+        tokens.retain(|token| *token.key != changed.key);
+        let value = changed.value.as_ref().and_then(|value| version::project(&changed.key, value));
+        let uid = changed.value.as_ref().and_then(|value| references::token_pod_uid(value));
+        if let (Some(value), Some(uid)) = (&value, &uid) {
+            let version = version::version(value);
+            let key = Arc::new(changed.key.clone());
+            tokens.push(Token { key, pod_uid: uid.as_str().into(), version });
+        }
+        if tokens.is_empty() {
+            self.tokens.remove(&pod);
+        }
+        let Some(owner) = self.pods.get(&pod) else { return };
+        let change = match value {
+            Some(value) if uid.as_deref() == Some(&owner.uid) => {
+                put(&changed.key, value, base(changed))
+            }
+            Some(_) => return,
+            None => delete(&changed.key),
+        };
+        let node = owner.node.clone();
+        self.emit(&node, change, out);
+    }
+
+    fn pod(&mut self, changed: &Changed, read: Read<'_>, out: &mut Vec<Emit>) {
+        let key = Arc::new(changed.key.clone());
+        let needs = changed.value.as_deref().and_then(references::pod_needs);
+        let bound = needs.filter(|needs| !needs.node.is_empty());
+        let old = self.pods.remove(&key);
+        let Some((needs, value)) =
+            bound.zip(changed.value.as_ref().and_then(|v| version::project(&key, v)))
+        else {
+            old.into_iter().for_each(|old| self.unbind(&key, old, out));
+            return;
+        };
+        let version = version::version(&value);
+        let node = Node::from(needs.node.as_str());
+        let same = old.as_ref().is_some_and(|old| old.node == node && *old.uid == *needs.uid);
+        if same && old.as_ref().is_some_and(|old| old.version == version) {
+            self.pods.extend(old.map(|old| (key, old)));
+            return;
+        }
+        let base = base(changed).filter(|_| same);
+        let old = if same {
+            old
+        } else {
+            old.and_then(|old| {
+                self.unbind(&key, old, out);
+                None
+            })
+        };
+        self.bind(&key, needs, version, read, out);
+        self.emit(&node, put(&key, value, base), out);
+        for need in old.iter().flat_map(|old| old.needs.iter()) {
+            self.release(need, &node, out);
+        }
+        if !same {
+            self.send_tokens(&key, read, out);
+        }
+    }
+
+    fn bind(
+        &mut self,
+        key: &Arc<Key>,
+        needs: PodNeeds,
+        version: u64,
+        read: Read<'_>,
+        out: &mut Vec<Emit>,
+    ) {
+        let node = Node::from(needs.node.as_str());
+        let needs_keys =
+            needs.keys.into_iter().map(|need| self.require(need, &node, read, out)).collect();
+        let pod = Pod { node: node.clone(), uid: needs.uid.into(), needs: needs_keys, version };
+        self.by_node.entry(node).or_default().insert(Arc::clone(key));
+        self.pods.insert(Arc::clone(key), pod);
+    }
+
+    fn unbind(&mut self, key: &Arc<Key>, old: Pod, out: &mut Vec<Emit>) {
+        if let Some(pods) = self.by_node.get_mut(&old.node) {
+            pods.remove(key);
+            if pods.is_empty() {
+                self.by_node.remove(&old.node);
+            }
+        }
+        self.emit(&old.node, Change { rank: RANK_POD, ..delete(key) }, out);
+        let tokens: Vec<Change> =
+            self.tokens_of(key, &old.uid).map(|token| delete(&token.key)).collect();
+        tokens.into_iter().for_each(|change| self.emit(&old.node, change, out));
+        old.needs.iter().for_each(|need| self.release(need, &old.node, out));
+        self.remember_gone(key, old.node);
+    }
+
+    /// Counts a need of a node; sends the object when the node did not see it yet.
+    fn require(&mut self, need: Key, node: &Node, read: Read<'_>, out: &mut Vec<Emit>) -> Arc<Key> {
+        let known = self.needed.get_key_value(&need).map(|(key, _)| Arc::clone(key));
+        let key = known.unwrap_or_else(|| {
+            let key = Arc::new(need);
+            let mut needed = Needed::default();
+            if let Some((value, revision)) = read(&key) {
+                needed.version =
+                    version::project(&key, &value).map(|value| version::version(&value));
+                needed.revision = revision;
+            }
+            self.needed.insert(Arc::clone(&key), needed);
+            key
+        });
+        let needed = self.needed.get_mut(&key).expect("inserted above");
+        let count = needed.nodes.entry(node.clone()).or_default();
+        *count += 1;
+        if *count == 1 && needed.version.is_some() && self.attached.contains(node) {
+            let value = read(&key).and_then(|(value, _)| version::project(&key, &value));
+            out.extend(
+                value.map(|value| Emit { node: node.clone(), change: put(&key, value, None) }),
+            );
+        }
+        key
+    }
+
+    fn release(&mut self, need: &Arc<Key>, node: &Node, out: &mut Vec<Emit>) {
+        let Some(needed) = self.needed.get_mut(need) else { return };
+        let Some(count) = needed.nodes.get_mut(node) else { return };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        needed.nodes.remove(node);
+        let existed = needed.version.is_some();
+        if needed.nodes.is_empty() {
+            self.needed.remove(need);
+        }
+        if existed {
+            self.emit(node, delete(need), out);
+        }
+    }
+
+    fn send_tokens(&self, pod: &Arc<Key>, read: Read<'_>, out: &mut Vec<Emit>) {
+        let Some(owner) = self.pods.get(pod).filter(|owner| self.attached.contains(&owner.node))
+        else {
+            return;
+        };
+        for token in self.tokens_of(pod, &owner.uid) {
+            let value =
+                read(&token.key).and_then(|(value, _)| version::project(&token.key, &value));
+            out.extend(value.map(|value| Emit {
+                node: owner.node.clone(),
+                change: put(&token.key, value, None),
+            }));
+        }
+    }
+
+    fn tokens_of<'a>(&'a self, pod: &Key, uid: &'a str) -> impl Iterator<Item = &'a Token> {
+        self.tokens.get(pod).into_iter().flatten().filter(move |token| *token.pod_uid == *uid)
+    }
+
+    fn remember_gone(&mut self, key: &Arc<Key>, node: Node) {
+        if self.gone.insert(Arc::clone(key), node).is_none() {
+            self.gone_order.push_back(Arc::clone(key));
+        }
+        if self.gone_order.len() > MAX_GONE
+            && let Some(oldest) = self.gone_order.pop_front()
+        {
+            self.gone.remove(&oldest);
+        }
+    }
+
+    fn emit(&self, node: &Node, change: Change, out: &mut Vec<Emit>) {
+        if self.attached.contains(node) {
+            out.push(Emit { node: node.clone(), change });
+        }
+    }
+}
+
+/// The pod that a token is for: its name is `<pod name>.<anything without a dot>`.
+fn token_pod(key: &Key) -> Option<Key> {
+    let (pod, _) = key.name.rsplit_once('.')?;
+    Some(Key::of("", "pods", &key.namespace, pod))
+}
+
+fn base(changed: &Changed) -> Option<Base> {
+    let bytes = version::project(&changed.key, changed.previous.as_ref()?)?;
+    Some(Base { key: None, bytes })
+}
+
+fn put(key: &Key, value: Bytes, base: Option<Base>) -> Change {
+    let rank = if key.resource == "pods" { RANK_POD } else { RANK_NEEDED };
+    Change { base, rank, ..Change::new(key.clone(), Some(value), 0) }
+}
+
+fn delete(key: &Key) -> Change {
+    let rank = if key.resource == "pods" { RANK_POD } else { RANK_UNNEEDED };
+    Change { rank, ..Change::new(key.clone(), None, 0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mirror of objects, and what `apply` made of each change.
+    #[derive(Default)]
+    struct Mirror {
+        objects: HashMap<Key, (Bytes, u64)>,
+        revision: u64,
+        views: Views,
+    }
+
+    impl Mirror {
+        fn put(&mut self, key: Key, json: &str) -> Vec<String> {
+            self.change(key, Some(Bytes::copy_from_slice(json.as_bytes())))
+        }
+
+        fn change(&mut self, key: Key, value: Option<Bytes>) -> Vec<String> {
+            self.revision += 1;
+            let previous = self.objects.remove(&key).map(|(value, _)| value);
+            if let Some(value) = &value {
+                self.objects.insert(key.clone(), (value.clone(), self.revision));
+            }
+            let changed = Changed { key, value, previous, revision: self.revision };
+            let objects = &self.objects;
+            let emitted = self.views.apply(&changed, &|key| objects.get(key).cloned());
+            emitted.iter().map(describe).collect()
+        }
+
+        fn config(&mut self, name: &str, data: &str) -> Vec<String> {
+            self.put(
+                Key::of("", "configmaps", "d", name),
+                &format!(r#"{{"metadata":{{}},"data":"{data}"}}"#),
+            )
+        }
+
+        fn pod(&mut self, name: &str, node: &str, config: &str) -> Vec<String> {
+            let json = format!(
+                r#"{{"metadata":{{"namespace":"d","uid":"u-{name}"}},"spec":{{"nodeName":"{node}","volumes":[{{"configMap":{{"name":"{config}"}}}}]}},"status":{{"n":{}}}}}"#,
+                self.revision
+            );
+            self.put(Key::of("", "pods", "d", name), &json)
+        }
+
+        fn visible(&self, node: &str) -> Vec<String> {
+            let mut names: Vec<String> =
+                self.views.entries(node).iter().map(|(key, _)| key.name.clone()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    fn describe(emit: &Emit) -> String {
+        let sign = if emit.change.value.is_some() { '+' } else { '-' };
+        format!("{} {sign}{} {}", emit.node, emit.change.key.name, emit.change.rank)
+    }
+
+    fn mirror() -> Mirror {
+        let mut mirror = Mirror::default();
+        mirror.views.attach("n1");
+        mirror.views.attach("n2");
+        mirror
+    }
+
+    #[test]
+    fn a_pod_arrives_with_what_it_needs_first_and_leaves_before_it() {
+        let mut m = mirror();
+        assert!(m.config("c", "1").is_empty());
+        assert_eq!(m.pod("p", "n1", "c"), ["n1 +c 0", "n1 +p 1"]);
+        assert_eq!(m.visible("n1"), ["c", "p"]);
+        assert!(m.visible("n2").is_empty());
+        assert_eq!(m.change(Key::of("", "pods", "d", "p"), None), ["n1 -p 1", "n1 -c 2"]);
+        assert!(m.visible("n1").is_empty());
+        assert_eq!(m.views.gone_pod_of(&Key::of("", "pods", "d", "p")), Some("n1"));
+    }
+
+    #[test]
+    fn a_changed_config_map_goes_to_the_nodes_that_need_it_and_to_no_other() {
+        let mut m = mirror();
+        m.config("c", "1");
+        m.pod("p1", "n1", "c");
+        m.pod("p2", "n3", "c");
+        assert_eq!(m.config("c", "2"), ["n1 +c 0"]);
+        assert!(m.config("other", "2").is_empty());
+        assert!(m.views.sees("n3", &Key::of("", "configmaps", "d", "c")));
+        assert!(!m.views.sees("n2", &Key::of("", "configmaps", "d", "c")));
+    }
+
+    #[test]
+    fn what_a_node_reported_itself_does_not_come_back_to_it() {
+        let mut m = mirror();
+        m.pod("p", "n1", "c");
+        assert!(m.pod("p", "n1", "c").is_empty());
+        assert_eq!(m.pod("p", "n1", "d"), ["n1 +p 1"]);
+    }
+
+    #[test]
+    fn a_config_map_that_two_pods_need_stays_until_the_last_has_gone() {
+        let mut m = mirror();
+        m.config("c", "1");
+        m.pod("p1", "n1", "c");
+        assert_eq!(m.pod("p2", "n1", "c"), ["n1 +p2 1"]);
+        assert_eq!(m.change(Key::of("", "pods", "d", "p1"), None), ["n1 -p1 1"]);
+        assert_eq!(m.pod("p2", "n1", "x"), ["n1 +p2 1", "n1 -c 2"]);
+    }
+
+    #[test]
+    fn a_need_that_comes_into_being_later_follows_the_pod() {
+        let mut m = mirror();
+        m.pod("p", "n1", "c");
+        assert_eq!(m.config("c", "1"), ["n1 +c 0"]);
+        assert_eq!(m.change(Key::of("", "configmaps", "d", "c"), None), ["n1 -c 2"]);
+    }
+
+    #[test]
+    fn a_token_goes_only_to_the_node_of_the_pod_with_its_uid() {
+        let mut m = mirror();
+        let token = |uid: &str| format!(r#"{{"metadata":{{}},"spec":{{"podUID":"{uid}"}}}}"#);
+        let key = Key::of(TOKEN_GROUP, TOKEN_RESOURCE, "d", "web.0.abc");
+        assert!(m.put(key.clone(), &token("u-web.0")).is_empty());
+        assert_eq!(m.pod("web.0", "n1", "c"), ["n1 +web.0 1", "n1 +web.0.abc 0"]);
+        let foreign = Key::of(TOKEN_GROUP, TOKEN_RESOURCE, "d", "web.0.def");
+        assert!(m.put(foreign, &token("u-else")).is_empty());
+        assert_eq!(m.visible("n1"), ["web.0", "web.0.abc"]);
+        assert_eq!(m.change(key, None), ["n1 -web.0.abc 2"]);
+    }
+
+    #[test]
+    fn a_pod_of_the_same_name_on_another_node_leaves_the_first() {
+        let mut m = mirror();
+        m.config("c", "1");
+        m.pod("p", "n1", "c");
+        assert_eq!(m.pod("p", "n2", "c"), ["n1 -p 1", "n1 -c 2", "n2 +c 0", "n2 +p 1"]);
+    }
+
+    #[test]
+    fn a_node_sees_its_own_node_object_without_status() {
+        let mut m = mirror();
+        let key = Key::of("", "nodes", "", "n1");
+        assert_eq!(
+            m.put(key.clone(), r#"{"metadata":{"resourceVersion":"1"},"status":{"a":1}}"#),
+            ["n1 +n1 0"]
+        );
+        assert!(
+            m.put(key.clone(), r#"{"metadata":{"resourceVersion":"2"},"status":{"a":2}}"#)
+                .is_empty()
+        );
+        assert!(m.views.sees("n1", &key) && !m.views.sees("n2", &key));
+    }
+
+    #[test]
+    fn differences_make_any_copy_equal() {
+        let mut m = mirror();
+        m.config("c", "1");
+        m.pod("p", "n1", "c");
+        let objects = m.objects.clone();
+        let read = |key: &Key| objects.get(key).cloned();
+        let mut held: HashMap<Key, u64> = m
+            .views
+            .entries("n1")
+            .into_iter()
+            .map(|(key, version)| ((*key).clone(), version))
+            .collect();
+        assert!(m.views.differences("n1", &held, &read).is_empty());
+        held.insert(Key::of("", "secrets", "d", "old"), 1);
+        *held.get_mut(&Key::of("", "pods", "d", "p")).unwrap() += 1;
+        let differences = m.views.differences("n1", &held, &read);
+        let names: Vec<_> =
+            differences.iter().map(|c| (c.key.name.as_str(), c.value.is_some())).collect();
+        assert_eq!(names, [("p", true), ("old", false)]);
+    }
+}
