@@ -2,7 +2,7 @@
 """From a queued request to the registry and back.
 
 Rust has authenticated and authorized the request and answers reads itself; what comes here is every
-write, the ``scale`` of a workload, and reviews. Bodies are JSON.
+write, the ``scale`` of a workload, and reviews. Bodies are JSON or protobuf, answers JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import orjson
-from kedge.api import patches, schema
+from kedge.api import patches, schema, wire
 from kedge.api.keys import ObjectKey
 from kedge.api.kinds import REVIEWS, Kind, find
 from kedge.cluster.apiserver import failures
@@ -203,12 +203,15 @@ def document(request: Request) -> Object:
     """The request's body.
 
     Raises:
-        BadRequest: it is not a JSON object.
-        UnsupportedMediaType: it is not JSON at all.
+        BadRequest: it is not an object in that format.
+        UnsupportedMediaType: it is neither JSON nor protobuf.
     """
     content_type = media_type(request.content_type)
+    if content_type == wire.MEDIA_TYPE:
+        return wire.decode(request.body)
     if content_type not in (JSON, ""):
-        message = f"the body of the request was in an unknown format - accepted media types include: {JSON}"
+        accepted = f"{JSON}, {wire.MEDIA_TYPE}"
+        message = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
         raise UnsupportedMediaType(f"{message}, got: {content_type}")
     body = parse(request.body)
     if type(body) is not dict:
@@ -253,7 +256,7 @@ def _options(query: Query) -> WriteOptions:
 
 
 def _refuse_duplicates(raw: bytes, body: Object, options: WriteOptions) -> None:
-    if options.strict == "Ignore":
+    if options.strict == "Ignore" or raw.startswith(wire.MAGIC):
         return
     texts = [f'duplicate field "{path}"' for path in schema.duplicates(raw, orjson.dumps(body))]
     if texts and options.strict == "Strict":
