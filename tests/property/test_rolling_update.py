@@ -65,12 +65,13 @@ class World:
             annotations["deployment.kubernetes.io/max-replicas"] = str(self.replicas + self.surge)
         return bool(decision.create or decision.scale)
 
-    def fill(self, name: str) -> None:
+    def fill(self, name: str, *, reports: bool = True) -> None:
         """One turn of the ReplicaSet controller: unready pods go first."""
         wanted, pods = self.sets[name]["spec"]["replicas"], self.pods[name]
         pods.sort(reverse=True)
         self.pods[name] = pods[:wanted] + [False] * (wanted - len(pods))
-        self.report(name)
+        if reports:
+            self.report(name)
 
     def report(self, name: str) -> None:
         pods = self.pods[name]
@@ -133,6 +134,34 @@ def test_a_rollout_keeps_both_bounds_and_ends(replicas, surge, unavailable, step
     assert world.available() == replicas
     new = [each for each in world.sets.values() if each["spec"]["replicas"]]
     assert [each["spec"]["template"]["spec"]["image"] for each in new] == [images[-1]]
+
+
+@given(
+    replicas=st.integers(1, 12),
+    surge=st.integers(0, 4),
+    unavailable=st.integers(0, 4),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["look", "fill", "ready", "report"]), st.integers(0, 9)),
+        max_size=120,
+    ),
+)
+def test_the_bounds_hold_also_when_what_is_reported_lags(replicas, surge, unavailable, steps):
+    world = World(replicas, surge, unavailable)
+    world.settle()
+    world.deployment["spec"]["template"]["spec"] = {"image": 1}
+    allowed = max(unavailable, 1) if surge == 0 else unavailable
+    for action, which in steps:
+        name = sorted(world.sets)[which % len(world.sets)]
+        if action == "look":
+            world.look()
+        elif action == "fill":
+            world.fill(name, reports=False)
+        elif action == "report":
+            world.report(name)
+        elif False in world.pods[name]:
+            world.pods[name][world.pods[name].index(False)] = True
+        assert world.available() >= replicas - allowed
+        assert world.wanted() <= replicas + surge
 
 
 @given(replicas=st.integers(0, 10), later=st.integers(0, 20), turns=st.integers(0, 6))

@@ -118,6 +118,7 @@ class Garbage:
                 await asyncio.sleep(0)
                 if not token:
                     break
+        self._informer.store.trim()
 
     def _event(self, event: Event) -> None:
         if event.type == "DELETE":

@@ -101,6 +101,7 @@ class Informer:
                 await self._list(resource, cache)
             self._advance(revision)
             self._synced.set()
+            self.store.trim()
             async for batch in watch:
                 for event in batch:
                     self._take(event)
