@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a plan's actions do: each one talks to the runtime, records Events, and updates the worker."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kedge.edge.kubelet import cgroups, containers, images, lifecycle, mounts, observe, plan, tokens
+from kedge.edge.kubelet.environment import ContainerConfigError
+from kedge.edge.kubelet.starter import CreateContainerError, RunContainerError, Starter
+from kedge.edge.kubelet.state import BackOff, Container, ContainerState, Failure
+from kedge.errors import KedgeError, RuntimeFailure
+
+if TYPE_CHECKING:
+    from kedge.edge.kubelet.worker import PodWorker
+    from kedge.edge.runtime import ContainerStatus
+
+FIRST_DELAY_SECONDS = 1.0
+PULL_FIRST_DELAY_SECONDS = 10.0
+MAX_DELAY_SECONDS = 300.0
+CONFIG_DELAY_SECONDS = 10.0
+KILL_RETRY_SECONDS = 2.0
+CONFIGURATION_REASONS = frozenset({"FailedMount", "CreateContainerConfigError"})
+"""Failures that a change of a ConfigMap, Secret or token may end."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """What only the agent knows of a pod; lost, and safely so, when the agent restarts."""
+
+    failures: dict[str, Failure] = field(default_factory=dict)
+    back_offs: dict[str, BackOff] = field(default_factory=dict)
+    kills: dict[str, float] = field(default_factory=dict)
+    replaced: set[str] = field(default_factory=set)
+
+    def forget_failures(self, reasons: Iterable[str]) -> None:
+        """Lets what failed for one of these reasons be tried at once."""
+        for key in [key for key, one in self.failures.items() if one.reason in reasons]:
+            del self.failures[key]
+
+    def delay(self, key: str, first: float) -> float:
+        """How long to wait after one more failure of ``key``: doubling from ``first``."""
+        earlier = self.failures.get(key)
+        return min(2 * earlier.delay_seconds, MAX_DELAY_SECONDS) if earlier else first
+
+
+class Actions:
+    """Carries out actions for one worker.
+
+    Args:
+        worker: whose pod it is.
+    """
+
+    def __init__(self, worker: PodWorker) -> None:
+        self._worker = worker
+        self._tools = worker.tools
+        self._starter = Starter(worker.tools)
+        self._said: set[str] = set()
+
+    def _event(
+        self, reason: str, message: str, *, container: str = "", warning: bool = True
+    ) -> None:
+        self._tools.recorder.pod(
+            self._worker.pod, reason, message, container=container, warning=warning
+        )
+
+    # volumes
+
+    def prepare_volumes(self, now: float) -> None:
+        """Gives every volume its path; a missing object waits for it to come."""
+        worker = self._worker
+        for text in containers.unhonoured(worker.pod):
+            if text not in self._said:
+                self._said.add(text)
+                self._event("NotHonoured", text)
+        try:
+            worker.volumes = self._tools.volumes.prepare(worker.pod, self._tools.objects)
+        except (KedgeError, OSError) as error:
+            delay = worker.memory.delay(plan.VOLUMES, FIRST_DELAY_SECONDS)
+            worker.fail(plan.VOLUMES, "FailedMount", str(error), delay)
+            self._event("FailedMount", f"MountVolume.SetUp failed: {error}")
+            return
+        worker.memory.failures.pop(plan.VOLUMES, None)
+        self.mark_expired_tokens(now)
+
+    def refresh_volumes(self) -> None:
+        """Brings running containers' files up to their objects; a missing one leaves them as they are."""
+        worker = self._worker
+        try:
+            self._tools.volumes.refresh(worker.pod, self._tools.objects)
+        except (KedgeError, OSError) as error:
+            self._event("FailedMount", f"MountVolume.SetUp failed: {error}")
+        self.mark_expired_tokens(self._tools.clock())
+
+    def mark_expired_tokens(self, now: float) -> None:
+        """Says when a pod runs on a kept token past its time, and looks again when one will expire."""
+        worker = self._worker
+        found = tokens.expiry(worker.pod, self._tools.objects, now)
+        if found.is_expired and not worker.token_expired:
+            text = "the service account token has expired and is kept until the cloud can renew it"
+            self._event("TokenExpired", text)
+        worker.token_expired = found.is_expired
+        worker.token_check_at = found.next_at
+
+    # the sandbox
+
+    async def create_sandbox(self, action: plan.CreateSandbox) -> None:
+        """Makes the sandbox, its log directory and network; learns its addresses."""
+        worker, runtime = self._worker, self._tools.runtime
+        layout = self._starter.layout(worker.pod)
+        config = containers.sandbox_config(worker.pod, layout, action.attempt)
+        try:
+            Path(layout.log_directory).mkdir(mode=0o755, parents=True, exist_ok=True)
+            async with self._tools.sandbox_limit:
+                sandbox_id = await runtime.run_sandbox(config)
+                status = await runtime.sandbox_status(sandbox_id)
+        except (RuntimeFailure, OSError) as error:
+            delay = worker.memory.delay(plan.SANDBOX, FIRST_DELAY_SECONDS)
+            worker.fail(plan.SANDBOX, "FailedCreatePodSandBox", str(error), delay)
+            self._event("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+            return
+        worker.memory.failures.pop(plan.SANDBOX, None)
+        worker.sandboxes[sandbox_id] = observe.sandbox(status, tuple(status.ips))
+
+    async def stop_sandbox(self, sandbox_id: str) -> None:
+        """Stops a sandbox; what ran in it is stopped already."""
+        worker = self._worker
+        try:
+            await self._tools.runtime.stop_sandbox(sandbox_id)
+            status = await self._tools.runtime.sandbox_status(sandbox_id)
+        except RuntimeFailure as error:
+            self._retry(plan.SANDBOX, "FailedKillPod", f"error stopping pod sandbox: {error}")
+            return
+        worker.sandboxes[sandbox_id] = observe.sandbox(status, tuple(status.ips))
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        """Stops and removes a sandbox with its containers."""
+        worker, runtime = self._worker, self._tools.runtime
+        if not worker.is_ending():
+            self._event(
+                "SandboxChanged",
+                "Pod sandbox changed, it will be killed and re-created.",
+                warning=False,
+            )
+        try:
+            await runtime.stop_sandbox(sandbox_id)
+            await runtime.remove_sandbox(sandbox_id)
+        except RuntimeFailure as error:
+            self._retry(plan.SANDBOX, "FailedKillPod", f"error killing pod sandbox: {error}")
+            return
+        worker.observe_sandbox(None, sandbox_id)
+
+    def _retry(self, key: str, reason: str, message: str) -> None:
+        self._event(reason, message)
+        self._worker.fail(key, reason, message, KILL_RETRY_SECONDS)
+
+    # containers
+
+    async def start_container(self, action: plan.StartContainer) -> None:
+        """Starts a container; a failure is remembered with when to try again."""
+        worker, name = self._worker, action.name
+        container = lifecycle.find_container(worker.pod, name)
+        sandbox = worker.sandboxes.get(action.sandbox_id)
+        if container is None or sandbox is None:
+            return
+        try:
+            worker.pulling.add(name)
+            image = await self._starter.image(worker.pod, container)
+            worker.pulling.discard(name)
+            async with self._tools.start_limit:
+                started = await self._starter.create_and_start(
+                    worker.pod,
+                    container,
+                    sandbox,
+                    image,
+                    action.attempt,
+                    volumes=worker.volumes or {},
+                    created=self._created,
+                )
+        except (images.ImagePullError, images.ImageNeverPullError) as error:
+            self._pull_failed(name, container.get("image", ""), error)
+        except ContainerConfigError as error:
+            self._start_failed(name, error, CONFIG_DELAY_SECONDS)
+        except (CreateContainerError, RunContainerError, RuntimeFailure) as error:
+            self._start_failed(name, error, worker.memory.delay(name, FIRST_DELAY_SECONDS))
+            await self._look_after_failure(name, action.attempt)
+        else:
+            worker.memory.failures.pop(name, None)
+            worker.containers[started.id] = started
+        if action.back_off is not None:
+            worker.memory.back_offs[name] = action.back_off
+
+    def _created(self, one: Container) -> None:
+        self._worker.containers[one.id] = one
+
+    async def _look_after_failure(self, name: str, attempt: int) -> None:
+        """A container that was created and not started may have ended; learn how."""
+        for one in list(self._worker.containers.values()):
+            if one.name == name and one.attempt == attempt:
+                await self.refresh_container(one.id)
+
+    def _pull_failed(self, name: str, reference: str, error: RuntimeFailure) -> None:
+        worker = self._worker
+        earlier = worker.memory.failures.get(name)
+        delay = worker.memory.delay(name, PULL_FIRST_DELAY_SECONDS)
+        self._event("Failed", str(error), container=name)
+        self._event("Failed", f"Error: {error.reason}", container=name)
+        if earlier is None or isinstance(error, images.ImageNeverPullError):
+            worker.fail(name, error.reason, str(error), delay)
+            return
+        text = f'Back-off pulling image "{reference}"'
+        worker.fail(name, "ImagePullBackOff", f"{text}: {error}", delay)
+        self._event("BackOff", text, container=name, warning=False)
+
+    def _start_failed(self, name: str, error: KedgeError, delay: float) -> None:
+        self._worker.fail(name, error.reason, str(error), delay)
+        self._event("Failed", f"Error: {error}", container=name)
+
+    async def kill_container(self, action: plan.KillContainer) -> None:
+        """TERM, grace, KILL; then how it ended."""
+        worker = self._worker
+        self._event("Killing", action.message, container=action.name, warning=False)
+        if action.is_replaced:
+            worker.memory.replaced.add(action.id)
+        try:
+            await self._tools.runtime.stop_container(action.id, action.grace_seconds)
+        except RuntimeFailure as error:
+            worker.memory.kills.pop(action.id, None)
+            worker.memory.replaced.discard(action.id)
+            self._retry(
+                action.id, "FailedKillPod", f"error killing container {action.name}: {error}"
+            )
+            return
+        await self.refresh_container(action.id)
+        worker.memory.kills.pop(action.id, None)
+
+    async def remove_container(self, action: plan.RemoveContainer) -> None:
+        """Removes a container that does not run."""
+        try:
+            await self._tools.runtime.remove_container(action.id)
+        except RuntimeFailure as error:
+            self._worker.log.warning("container %s cannot be removed: %s", action.id, error)
+            self._worker.fail(action.id, "FailedRemove", str(error), KILL_RETRY_SECONDS)
+            return
+        self._worker.memory.replaced.discard(action.id)
+        self._worker.observe_container(None, action.id)
+
+    async def refresh_container(self, container_id: str) -> None:
+        """Asks the runtime how a container is now, and takes that over."""
+        worker = self._worker
+        one = worker.containers.get(container_id)
+        if one is None:
+            return
+        try:
+            status = await self._tools.runtime.container_status(container_id)
+        except RuntimeFailure as error:
+            worker.log.debug("container %s cannot be asked: %s", container_id, error)
+            return
+        if status is None:
+            worker.observe_container(None, container_id)
+            return
+        worker.observe_container(
+            observe.with_status(one, status, self._last_words(one, status)), container_id
+        )
+
+    def _last_words(self, one: Container, status: ContainerStatus) -> str:
+        if ContainerState(status.state) is not ContainerState.EXITED:
+            return ""
+        spec = lifecycle.find_container(self._worker.pod, one.name) or {}
+        falls_back = (
+            spec.get("terminationMessagePolicy") == "FallbackToLogsOnError"
+            and status.exit_code != 0
+        )
+        log = Path(status.log_path) if falls_back and status.log_path else None
+        path = mounts.last_words(self._tools.paths.pod(self._worker.uid), one.name, one.attempt)
+        return mounts.read_last_words(path, log)
+
+    # the end
+
+    def clean_up(self) -> None:
+        """Removes what is left on disk, then reports that the pod is gone, if anyone asked."""
+        worker = self._worker
+        try:
+            self._tools.volumes.remove(worker.uid)
+        except (KedgeError, OSError) as error:
+            self._retry(plan.CLEAN_UP, "FailedUnmount", f"volumes cannot be removed: {error}")
+            return
+        shutil.rmtree(self._tools.paths.pod(worker.uid), ignore_errors=True)
+        shutil.rmtree(self._tools.paths.log_directory(worker.pod), ignore_errors=True)
+        cgroups.remove(
+            containers.cgroup_parent(worker.pod, systemd=self._tools.facts.systemd_cgroups)
+        )
+        worker.is_cleaned = True
+        if not worker.is_gone:
+            self._tools.reporter.pod_deleted(worker.pod)

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All pods of the node: a worker for each, fed by the store's watch and the runtime's events.
+
+At start, what the runtime already runs is handed to the workers as it is: nothing healthy is
+touched. A sandbox of ours whose pod is not in the store is ended only once the store is known to
+be complete; a store that had to be refilled may simply not have its pod yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shutil
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING, Any
+
+from kedge.api.keys import ObjectKey
+from kedge.edge.kubelet import labels, objects, observe, tokens
+from kedge.edge.kubelet.state import Container, ContainerState, Pod, Sandbox
+from kedge.edge.kubelet.worker import PodWorker
+from kedge.errors import Gone, RuntimeFailure
+from kedge.store import Event, Store
+
+if TYPE_CHECKING:
+    from kedge.edge.kubelet.tools import Tools
+    from kedge.edge.runtime import ContainerInfo, SandboxInfo
+
+RELIST_SECONDS = 1.0
+RELIST_WITH_EVENTS_SECONDS = 30.0
+RUNTIME_RETRY_SECONDS = 1.0
+_WATCHED = [("", "pods"), ("", "configmaps"), ("", "secrets"), objects.TOKENS]
+
+_log = logging.getLogger(__name__)
+
+
+class Pods:
+    """Runs a worker per pod UID.
+
+    Args:
+        store: the node's replica.
+        tools: the kubelet's shared parts.
+    """
+
+    def __init__(self, store: Store, tools: Tools) -> None:
+        self._store = store
+        self._tools = tools
+        self._is_complete = False
+        self._workers: dict[str, PodWorker] = {}
+        self._keys: dict[ObjectKey, str] = {}
+        self._references: dict[str, frozenset[ObjectKey]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._unclaimed: dict[str, tuple[dict[str, Sandbox], dict[str, Container]]] = {}
+        self._relist = asyncio.Event()
+        self._is_adopted = False
+        self.runtime_error = ""
+
+    def workers(self) -> list[PodWorker]:
+        """Every worker, in no order."""
+        return list(self._workers.values())
+
+    def store_is_complete(self) -> None:
+        """The store has all of the node's objects: what it does not have is to go."""
+        if not self._is_complete:
+            self._is_complete = True
+            if self._is_adopted:
+                self._relist.set()
+
+    async def run(self) -> None:
+        """Runs pods until cancelled; containers go on without it."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            watch = self._store.watch(_WATCHED)
+            await self._adopt()
+            group.create_task(self._follow_store(watch))
+            group.create_task(self._follow_runtime())
+            group.create_task(self._follow_events())
+
+    async def _adopt(self) -> None:
+        """Begins with what the runtime has and the store wants."""
+        while True:
+            try:
+                sandboxes, containers = await self._inventory()
+                break
+            except RuntimeFailure as error:
+                self._runtime_failed(error)
+                await asyncio.sleep(RUNTIME_RETRY_SECONDS)
+        self.runtime_error = ""
+        self._unclaimed = {uid: (mine, containers.get(uid, {})) for uid, mine in sandboxes.items()}
+        for item in self._store.list("", "pods").items:
+            self._desired(item.key, json.loads(item.value))
+        self._is_adopted = True
+        if self._is_complete:
+            self._end_orphans(sandboxes, containers)
+
+    async def _inventory(
+        self,
+    ) -> tuple[dict[str, dict[str, Sandbox]], dict[str, dict[str, Container]]]:
+        """Sandboxes and containers of this node by pod UID, with their states."""
+        runtime = self._tools.runtime
+        listed = [one for one in await runtime.list_sandboxes() if self._is_ours(one)]
+        sandboxes: dict[str, dict[str, Sandbox]] = {}
+        for one in listed:
+            found = await self._sandbox(one)
+            if found is not None:
+                sandboxes.setdefault(one.labels[labels.POD_UID], {})[one.id] = found
+        ours = {one.id for one in listed}
+        containers: dict[str, dict[str, Container]] = {}
+        for info in await runtime.list_containers():
+            if info.sandbox_id in ours and labels.POD_UID in info.labels:
+                status = await runtime.container_status(info.id)
+                if status is not None:
+                    containers.setdefault(info.labels[labels.POD_UID], {})[info.id] = (
+                        observe.container(info, status)
+                    )
+        return sandboxes, containers
+
+    def _is_ours(self, one: SandboxInfo) -> bool:
+        return (
+            one.labels.get(labels.MANAGED_BY) == self._tools.facts.node
+            and labels.POD_UID in one.labels
+        )
+
+    async def _sandbox(self, info: SandboxInfo) -> Sandbox | None:
+        status = await self._tools.runtime.sandbox_status(info.id)
+        return None if status is None else observe.sandbox(status, tuple(status.ips))
+
+    # the store
+
+    async def _follow_store(self, watch: Any) -> None:
+        while True:
+            try:
+                async for batch in watch:
+                    for event in batch:
+                        self._apply(event)
+            except Gone:
+                _log.warning("the store's watch fell behind: listing again")
+            watch.close()
+            watch = self._store.watch(_WATCHED)
+            self._relist_store()
+
+    def _relist_store(self) -> None:
+        present = set()
+        for item in self._store.list("", "pods").items:
+            present.add(item.key)
+            self._desired(item.key, json.loads(item.value))
+        for key in [key for key in self._keys if key not in present]:
+            self._vanished(key)
+        for worker in self._workers.values():
+            worker.objects_changed()
+
+    def _apply(self, event: Event) -> None:
+        if event.key.resource == "pods":
+            if event.type == "DELETE":
+                self._vanished(event.key)
+            elif event.value is not None:
+                self._desired(event.key, json.loads(event.value))
+            return
+        if (event.key.group, event.key.resource) == objects.TOKENS:
+            self._token_changed(event)
+            return
+        for uid, references in self._references.items():
+            if event.key in references and uid in self._workers:
+                self._workers[uid].objects_changed()
+
+    def _token_changed(self, event: Event) -> None:
+        if event.value is None:
+            return
+        uid = (json.loads(event.value).get("spec") or {}).get("podUID")
+        worker = self._workers.get(uid)
+        if worker is not None and tokens.uses_tokens(worker.pod):
+            worker.objects_changed()
+
+    def _desired(self, key: ObjectKey, pod: Pod) -> None:
+        uid = pod["metadata"]["uid"]
+        before = self._keys.get(key)
+        if before is not None and before != uid:
+            self._vanished(key)
+        self._keys[key] = uid
+        self._references[uid] = objects.references(pod)
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.update(pod)
+            return
+        sandboxes, containers = self._unclaimed.pop(uid, ({}, {}))
+        self._start(PodWorker(pod, self._tools, sandboxes, containers))
+
+    def _vanished(self, key: ObjectKey) -> None:
+        uid = self._keys.pop(key, None)
+        worker = self._workers.get(uid) if uid is not None else None
+        if worker is not None:
+            worker.gone()
+
+    def _start(self, worker: PodWorker) -> None:
+        assert self._group is not None
+        self._workers[worker.uid] = worker
+        self._group.create_task(self._work(worker))
+
+    async def _work(self, worker: PodWorker) -> None:
+        await worker.run()
+        metadata = worker.pod["metadata"]
+        self._tools.reporter.forget(metadata["namespace"], metadata["name"], worker.uid)
+        self._workers.pop(worker.uid, None)
+        self._references.pop(worker.uid, None)
+
+    # the runtime
+
+    async def _follow_runtime(self) -> None:
+        while True:
+            period = (
+                RELIST_WITH_EVENTS_SECONDS if self._tools.runtime.has_events else RELIST_SECONDS
+            )
+            try:
+                async with asyncio.timeout(period):
+                    await self._relist.wait()
+            except TimeoutError:
+                pass
+            self._relist.clear()
+            try:
+                await self._compare()
+            except RuntimeFailure as error:
+                self._runtime_failed(error)
+                await asyncio.sleep(RUNTIME_RETRY_SECONDS)
+            else:
+                if self.runtime_error:
+                    _log.info("the container runtime is back")
+                self.runtime_error = ""
+
+    async def _follow_events(self) -> None:
+        events: AsyncIterator[Any] = self._tools.runtime.events()
+        async for _ in events:
+            self._relist.set()
+
+    def _runtime_failed(self, error: RuntimeFailure) -> None:
+        if not self.runtime_error:
+            _log.error("the container runtime does not answer: %s", error)
+        self.runtime_error = str(error) or type(error).__name__
+
+    async def _compare(self) -> None:
+        """Takes over what the runtime has different from what the workers know.
+
+        What was made while the lists were on their way is not in them; so only what was known
+        before counts as missing.
+        """
+        runtime = self._tools.runtime
+        known_sandboxes = {one: worker for worker in self.workers() for one in worker.sandboxes}
+        known_containers = {one: worker for worker in self.workers() for one in worker.containers}
+        sandboxes = [one for one in await runtime.list_sandboxes() if self._is_ours(one)]
+        containers = await runtime.list_containers()
+        for one in sandboxes:
+            await self._compare_sandbox(one)
+        for missing in known_sandboxes.keys() - {one.id for one in sandboxes}:
+            known_sandboxes[missing].observe_sandbox(None, missing)
+        for info in containers:
+            await self._compare_container(info)
+        for missing in known_containers.keys() - {one.id for one in containers}:
+            known_containers[missing].observe_container(None, missing)
+        if self._is_complete:
+            await self._find_orphans(sandboxes)
+
+    async def _compare_sandbox(self, info: SandboxInfo) -> None:
+        worker = self._workers.get(info.labels[labels.POD_UID])
+        if worker is None:
+            return
+        known = worker.sandboxes.get(info.id)
+        if (known is None and worker.busy) or (known is not None and known.ready == info.ready):
+            return
+        worker.observe_sandbox(await self._sandbox(info), info.id)
+
+    async def _compare_container(self, info: ContainerInfo) -> None:
+        worker = self._workers.get(info.labels.get(labels.POD_UID, ""))
+        if worker is None or info.sandbox_id not in worker.sandboxes:
+            return
+        known = worker.containers.get(info.id)
+        name = info.labels.get(labels.CONTAINER_NAME, "")
+        if (known is None and name in worker.busy) or (
+            known is not None and known.state == ContainerState(info.state)
+        ):
+            return
+        if known is None:
+            status = await self._tools.runtime.container_status(info.id)
+            if status is not None:
+                worker.observe_container(observe.container(info, status), info.id)
+            return
+        if name not in worker.busy:
+            await worker.refresh_container(info.id)
+
+    # orphans
+
+    async def _find_orphans(self, listed: Iterable[SandboxInfo]) -> None:
+        if (
+            all(one.labels[labels.POD_UID] in self._workers for one in listed)
+            and not self._left_over()
+        ):
+            return
+        sandboxes, containers = await self._inventory()
+        self._end_orphans(sandboxes, containers)
+
+    def _left_over(self) -> list[str]:
+        """Pod directories that belong to no pod."""
+        try:
+            return [
+                one.name
+                for one in self._tools.paths.pods.iterdir()
+                if one.name not in self._workers
+            ]
+        except FileNotFoundError:
+            return []
+
+    def _end_orphans(
+        self, sandboxes: dict[str, dict[str, Sandbox]], containers: dict[str, dict[str, Container]]
+    ) -> None:
+        """Ends pods that run here and are in the store no more; takes back their reports."""
+        self._unclaimed.clear()
+        for uid, mine in sandboxes.items():
+            if uid not in self._workers:
+                newest = max(mine.values(), key=lambda one: one.created_at)
+                _log.info("removing an orphaned pod uid=%s sandbox=%s", uid, newest.id)
+                found = containers.get(uid, {})
+                self._start(
+                    PodWorker(_orphan(uid, newest), self._tools, mine, found, was_gone=True)
+                )
+        for uid in self._left_over():
+            self._tools.volumes.remove(uid)
+            shutil.rmtree(self._tools.paths.pod(uid), ignore_errors=True)
+        for key in self._tools.reporter.known_keys():
+            if key._replace(resource="pods") not in self._keys:
+                self._tools.reporter.forget_key(key)
+
+
+def _orphan(uid: str, sandbox: Sandbox) -> Pod:
+    """What is left to know of a pod whose object is gone."""
+    metadata = {"name": sandbox.name, "namespace": sandbox.namespace, "uid": uid}
+    return {"metadata": metadata, "spec": {"containers": []}}

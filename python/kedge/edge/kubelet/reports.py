@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node tells the cloud, kept in its store: newest per object, many in one transaction.
+
+A change that someone waits for (a pod becomes Ready, fails, ends) is written at once; what the next
+step is about to replace waits up to ``LATER_SECONDS``, so that an ordinary start is one report. The
+link carries reports up and takes out the one-shot ones when they have arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+from kedge.api.keys import ObjectKey
+from kedge.errors import StoreError
+from kedge.store import Store, delete, put
+
+LATER_SECONDS = 1.0
+RETRY_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+def status_key(namespace: str, name: str) -> ObjectKey:
+    """Where a pod's status is reported."""
+    return ObjectKey("", "pods/status", namespace, name)
+
+
+class Reporter:
+    """Writes reports into the store.
+
+    Args:
+        store: the node's replica.
+        node: the node's name.
+    """
+
+    def __init__(self, store: Store, node: str) -> None:
+        self._store = store
+        self._node = node
+        self._dirty: dict[ObjectKey, bytes | None] = {}
+        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._statuses: dict[ObjectKey, dict[str, Any]] = {}
+        for item in store.list("", "pods/status").items:
+            self._statuses[item.key] = json.loads(item.value)
+
+    def known(self, namespace: str, name: str, uid: str) -> dict[str, Any] | None:
+        """The status last reported for this very pod."""
+        report = self._statuses.get(status_key(namespace, name))
+        if report is None or report["metadata"].get("uid") != uid:
+            return None
+        status: dict[str, Any] = report.get("status") or {}
+        return status
+
+    def known_keys(self) -> list[ObjectKey]:
+        """Every pod status kept now."""
+        return list(self._statuses)
+
+    def pod_status(self, pod: dict[str, Any], status: dict[str, Any], *, urgent: bool) -> None:
+        """Reports a pod's status."""
+        metadata = pod["metadata"]
+        key = status_key(metadata["namespace"], metadata["name"])
+        report = {"metadata": _identity(metadata), "status": status}
+        self._statuses[key] = report
+        self._put(key, report, urgent=urgent)
+
+    def pod_deleted(self, pod: dict[str, Any]) -> None:
+        """Reports that nothing of a pod is left here."""
+        metadata = pod["metadata"]
+        key = ObjectKey("", "pods/deleted", metadata["namespace"], metadata["name"])
+        self._put(key, {"metadata": _identity(metadata)}, urgent=True)
+
+    def forget(self, namespace: str, name: str, uid: str) -> None:
+        """Takes back a pod's status, unless another pod of that name has one by now."""
+        if self.known(namespace, name, uid) is not None:
+            self.forget_key(status_key(namespace, name))
+
+    def forget_key(self, key: ObjectKey) -> None:
+        """Takes back a pod's status."""
+        del self._statuses[key]
+        self._dirty[key] = None
+        self._wake.set()
+
+    def node_registration(self, node: dict[str, Any]) -> None:
+        """Reports the Node object to be created if it is absent."""
+        self._put(ObjectKey("", "nodes/registration", "", self._node), node, urgent=True)
+
+    def node_status(self, status: dict[str, Any]) -> None:
+        """Reports the node's status."""
+        report = {"metadata": {"name": self._node}, "status": status}
+        self._put(ObjectKey("", "nodes/status", "", self._node), report, urgent=True)
+
+    def _put(self, key: ObjectKey, report: dict[str, Any], *, urgent: bool) -> None:
+        self._dirty[key] = json.dumps(report, separators=(",", ":")).encode()
+        if urgent:
+            self._wake.set()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LATER_SECONDS, self._later)
+
+    def _later(self) -> None:
+        self._timer = None
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Writes reports until cancelled; a full disk delays them."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self.flush()
+            except StoreError as error:
+                _log.error("reports wait, the store does not take them: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+                self._wake.set()
+
+    async def flush(self) -> None:
+        """Writes all that is dirty in one transaction.
+
+        Raises:
+            StoreError: nothing was written; all of it is still dirty.
+        """
+        batch, self._dirty = self._dirty, {}
+        if not batch:
+            return
+        operations = [
+            delete(key) if value is None else put(key, value)
+            for key, value in batch.items()
+            if value is not None or self._store.get(key) is not None
+        ]
+        try:
+            await self._store.commit(operations)
+        except StoreError:
+            self._dirty = batch | self._dirty
+            raise
+
+
+def _identity(metadata: dict[str, Any]) -> dict[str, str]:
+    return {key: metadata[key] for key in ("name", "namespace", "uid")}

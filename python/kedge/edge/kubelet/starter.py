@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting one container: its image, its environment and mounts, create, start, status.
+
+Until the runtime is asked to create, a start can be abandoned without a trace; after that it is
+carried to its end, so that nothing is left half made that the worker does not know of.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kedge.edge.kubelet import containers, dns, images, lifecycle, mounts, observe
+from kedge.edge.kubelet.environment import ContainerConfigError, environment
+from kedge.edge.kubelet.objects import secret
+from kedge.edge.kubelet.state import Container, ContainerState, Pod, Sandbox
+from kedge.errors import RuntimeFailure
+
+if TYPE_CHECKING:
+    from kedge.edge.kubelet.tools import Tools
+    from kedge.edge.runtime import Image
+
+
+class CreateContainerError(RuntimeFailure):
+    """The runtime did not create the container."""
+
+    reason: ClassVar[str] = "CreateContainerError"
+
+
+class RunContainerError(RuntimeFailure):
+    """The runtime did not start the container."""
+
+    reason: ClassVar[str] = "RunContainerError"
+
+
+class Starter:
+    """Starts the containers of one pod.
+
+    Args:
+        tools: the kubelet's shared parts.
+    """
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    def layout(self, pod: Pod) -> containers.Layout:
+        """What of the node goes into this pod's configurations."""
+        facts = self._tools.facts
+        is_host = bool(pod["spec"].get("hostNetwork"))
+        return containers.Layout(
+            node=facts.node,
+            log_directory=str(self._tools.paths.log_directory(pod)),
+            hostname="" if is_host else dns.hostname(pod),
+            dns=dns.dns_config(pod, facts.resolver, facts.cluster_dns, facts.cluster_domain),
+            cgroup_parent=containers.cgroup_parent(pod, systemd=facts.systemd_cgroups),
+            node_memory=facts.memory_bytes,
+        )
+
+    async def image(self, pod: Pod, container: dict[str, Any]) -> Image:
+        """The container's image, pulled if it must be.
+
+        Raises:
+            ImagePullError: it cannot be pulled.
+            ImageNeverPullError: it may not be pulled.
+        """
+        recorder, name, reference = (
+            self._tools.recorder,
+            container["name"],
+            container.get("image", ""),
+        )
+        found = await self._tools.images.present(container)
+        if found is not None:
+            recorder.pod(
+                pod,
+                "Pulled",
+                f'Container image "{reference}" already present on machine',
+                container=name,
+            )
+            return found
+        recorder.pod(pod, "Pulling", f'Pulling image "{reference}"', container=name)
+        began = time.monotonic()
+        pulled = await self._tools.images.pull(container, self._credentials(pod, reference))
+        took = f"{time.monotonic() - began:.3g}s"
+        recorder.pod(
+            pod, "Pulled", f'Successfully pulled image "{reference}" in {took}', container=name
+        )
+        return pulled
+
+    def _credentials(self, pod: Pod, reference: str) -> dict[str, Any] | None:
+        namespace = pod["metadata"]["namespace"]
+        named = [one.get("name", "") for one in pod["spec"].get("imagePullSecrets") or []]
+        found = [self._tools.objects.get(secret(namespace, name)) for name in named]
+        return images.credentials(reference, [one for one in found if one is not None])
+
+    async def create_and_start(
+        self,
+        pod: Pod,
+        container: dict[str, Any],
+        sandbox: Sandbox,
+        image: Image,
+        attempt: int,
+        *,
+        volumes: Mapping[str, str],
+        created: Callable[[Container], None],
+    ) -> Container:
+        """Creates and starts the container; as it is right after that.
+
+        Args:
+            pod: its object.
+            container: its spec.
+            sandbox: where.
+            image: what it runs.
+            attempt: which start this is.
+            volumes: host paths by volume name.
+            created: told of the container as soon as it exists.
+
+        Raises:
+            ContainerConfigError: something that it needs is missing or wrong.
+            CreateContainerError: the runtime refused to create it.
+            RunContainerError: the runtime refused to start it.
+        """
+        runtime, recorder, name = self._tools.runtime, self._tools.recorder, container["name"]
+        _check_user(container, pod, image)
+        layout = self.layout(pod)
+        config = self._config(pod, container, sandbox, image, attempt, layout, volumes)
+        try:
+            container_id = await runtime.create_container(
+                sandbox.id, config, containers.sandbox_config(pod, layout, sandbox.attempt)
+            )
+        except RuntimeFailure as error:
+            raise CreateContainerError(str(error)) from error
+        found = Container(
+            id=container_id,
+            name=name,
+            attempt=attempt,
+            state=ContainerState.CREATED,
+            sandbox_id=sandbox.id,
+            definition=lifecycle.definition(container),
+            image=container.get("image", ""),
+            image_id=image.id,
+            created_at=self._tools.clock(),
+        )
+        created(found)
+        recorder.pod(pod, "Created", f"Created container: {name}", container=name)
+        try:
+            await runtime.start_container(container_id)
+            status = await runtime.container_status(container_id)
+        except RuntimeFailure as error:
+            raise RunContainerError(str(error)) from error
+        recorder.pod(pod, "Started", f"Started container {name}", container=name)
+        return observe.with_status(found, status)
+
+    def _config(
+        self,
+        pod: Pod,
+        container: dict[str, Any],
+        sandbox: Sandbox,
+        image: Image,
+        attempt: int,
+        layout: containers.Layout,
+        volumes: Mapping[str, str],
+    ) -> dict[str, Any]:
+        facts, paths = self._tools.facts, self._tools.paths
+        variables = environment(pod, container, self._tools.objects, facts.place(sandbox.ips))
+        directory = paths.pod(pod["metadata"]["uid"])
+        is_host = bool(pod["spec"].get("hostNetwork"))
+        hosts = None if is_host else dns.hosts_file(pod, sandbox.ips, facts.cluster_domain)
+        try:
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            found = mounts.build(
+                pod,
+                container,
+                volumes=volumes,
+                variables=variables,
+                directory=directory,
+                hosts=hosts,
+                attempt=attempt,
+            )
+            log_directory = Path(layout.log_directory) / container["name"]
+            log_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ContainerConfigError(f"cannot make the container's files: {error}") from error
+        return containers.container_config(
+            pod,
+            container,
+            layout,
+            attempt=attempt,
+            image_id=image.id,
+            variables=variables,
+            mounts=found,
+        )
+
+
+def _check_user(container: dict[str, Any], pod: Pod, image: Image) -> None:
+    outer, own = pod["spec"].get("securityContext") or {}, container.get("securityContext") or {}
+    if not own.get("runAsNonRoot", outer.get("runAsNonRoot")):
+        return
+    if own.get("runAsUser", outer.get("runAsUser")) is None and image.runs_as_root:
+        raise ContainerConfigError("container has runAsNonRoot and image will run as root")

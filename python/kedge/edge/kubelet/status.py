@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pod's status as Kubernetes words it, from what is observed; pure.
+
+Same phase rules, condition types and reasons as the kubelet's. What the kubelet does not own
+(conditions of others, the QoS class, nominations) is carried over from the object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kedge.edge.kubelet import lifecycle
+from kedge.edge.kubelet.lifecycle import format_time
+from kedge.edge.kubelet.state import Container, ContainerState, Observed, Pod
+
+Status = dict[str, Any]
+
+TOKEN_EXPIRED = "kedge.io/ServiceAccountTokenExpired"
+"""Condition of a pod that runs with a kept, expired token until the cloud renews it."""
+
+OWN_CONDITIONS = frozenset(
+    {"PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", TOKEN_EXPIRED}
+)
+DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a pod's status says of its node."""
+
+    addresses: tuple[str, ...]
+    runtime_name: str = "containerd"
+
+
+def pod_status(pod: Pod, observed: Observed, previous: Status, host: Host, now: float) -> Status:
+    """The whole status to report.
+
+    Args:
+        pod: the desired object; its own status gives what others own.
+        observed: everything known of it on this node.
+        previous: the status reported last; the API's when this node has reported none.
+        host: the node's addresses and the runtime's name.
+        now: seconds since the epoch.
+    """
+    initial = [
+        _container_status(pod, one, observed, previous, host, now)
+        for one in lifecycle.init_containers(pod)
+    ]
+    regular = [
+        _container_status(pod, one, observed, previous, host, now)
+        for one in lifecycle.containers(pod)
+    ]
+    is_late = lifecycle.has_exceeded_deadline(pod, observed.started_at, now)
+    phase = "Failed" if is_late else _phase(pod, observed, regular)
+    if previous.get("phase") in ("Succeeded", "Failed") and lifecycle.is_finished(pod, observed):
+        phase = previous["phase"]
+    status: Status = {"phase": phase, "startTime": format_time(observed.started_at or now)}
+    if is_late:
+        status |= {"reason": "DeadlineExceeded", "message": DEADLINE_MESSAGE}
+    if pod["metadata"].get("generation"):
+        status["observedGeneration"] = pod["metadata"]["generation"]
+    status["conditions"] = _conditions(pod, observed, phase, initial, regular, previous, now)
+    status |= _addresses(pod, observed, previous, host)
+    status["qosClass"] = (pod.get("status") or {}).get("qosClass") or qos_class(pod)
+    if initial:
+        status["initContainerStatuses"] = initial
+    status["containerStatuses"] = regular
+    return status
+
+
+def qos_class(pod: Pod) -> str:
+    """Guaranteed, Burstable or BestEffort, from the containers' requests and limits."""
+    has_any, is_guaranteed = False, True
+    for container in lifecycle.every_container(pod):
+        resources = container.get("resources") or {}
+        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+        for name in ("cpu", "memory"):
+            limit, request = limits.get(name), requests.get(name, limits.get(name))
+            has_any = has_any or limit is not None or request is not None
+            is_guaranteed = is_guaranteed and limit is not None and limit == request
+    if not has_any:
+        return "BestEffort"
+    return "Guaranteed" if is_guaranteed else "Burstable"
+
+
+def _container_status(
+    pod: Pod,
+    container: dict[str, Any],
+    observed: Observed,
+    previous: Status,
+    host: Host,
+    now: float,
+) -> Status:
+    name = container["name"]
+    latest, before = observed.latest(name), observed.previous(name)
+    state, last = _state(pod, container, latest, before, observed, host, now)
+    is_running = "running" in state
+    health = observed.health.get(latest.id) if latest else None
+    is_initial = lifecycle.is_initial(pod, container)
+    started = is_running and (health.started if health else "startupProbe" not in container)
+    if is_initial and not lifecycle.is_sidecar(container):
+        ready = state.get("terminated", {}).get("exitCode") == 0
+    else:
+        ready = started and (health.ready if health else "readinessProbe" not in container)
+    return {
+        "name": name,
+        "state": state,
+        "lastState": last,
+        "ready": ready,
+        "started": started,
+        "restartCount": latest.attempt if latest else _restart_count(previous, name),
+        "image": (latest.image if latest else "") or container.get("image", ""),
+        "imageID": latest.image_id if latest else "",
+    } | (
+        {"containerID": f"{host.runtime_name}://{latest.id}"}
+        if latest and "waiting" not in state
+        else {}
+    )
+
+
+def _restart_count(previous: Status, name: str) -> int:
+    for one in (previous.get("containerStatuses") or []) + (
+        previous.get("initContainerStatuses") or []
+    ):
+        if one.get("name") == name:
+            return int(one.get("restartCount", 0))
+    return 0
+
+
+def _state(
+    pod: Pod,
+    container: dict[str, Any],
+    latest: Container | None,
+    before: Container | None,
+    observed: Observed,
+    host: Host,
+    now: float,
+) -> tuple[Status, Status]:
+    """The container's ``state`` and ``lastState``."""
+    failure = observed.failures.get(container["name"])
+    last = _terminated(before, host) if before else {}
+    if latest is None or latest.state is ContainerState.CREATED:
+        if failure is not None:
+            return _waiting(failure.reason, failure.message), last
+        if not lifecycle.is_initial(pod, container) and not lifecycle.is_initialized(pod, observed):
+            return _waiting("PodInitializing"), last
+        return _waiting(
+            "ContainerCreating" if not lifecycle.init_containers(pod) else "PodInitializing"
+        ), last
+    if latest.state is ContainerState.RUNNING:
+        return {"running": {"startedAt": format_time(latest.started_at)}}, last
+    ended = _terminated(latest, host)
+    if (
+        lifecycle.is_terminating(pod)
+        or observed.is_gone
+        or not lifecycle.should_run(pod, container, latest)
+    ):
+        return ended, last
+    if failure is not None:
+        return _waiting(failure.reason, failure.message), ended
+    back_off = observed.back_offs.get(latest.name)
+    if (
+        back_off is not None
+        and back_off.updated_at <= latest.finished_at
+        and now < latest.finished_at + back_off.delay_seconds
+    ):
+        metadata = pod["metadata"]
+        text = (
+            f"back-off {_duration(back_off.delay_seconds)} restarting failed container={latest.name} "
+            f"pod={metadata['name']}_{metadata['namespace']}({metadata['uid']})"
+        )
+        return _waiting("CrashLoopBackOff", text), ended
+    return ended, last
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _waiting(reason: str, message: str = "") -> Status:
+    return {"waiting": {"reason": reason} | ({"message": message} if message else {})}
+
+
+def _terminated(one: Container, host: Host) -> Status:
+    if one.state is not ContainerState.EXITED:
+        return {}
+    default = "Completed" if one.exit_code == 0 else "Error"
+    details: Status = {
+        "exitCode": one.exit_code,
+        "reason": one.reason or default,
+        "startedAt": format_time(one.started_at) if one.started_at else None,
+        "finishedAt": format_time(one.finished_at) if one.finished_at else None,
+        "containerID": f"{host.runtime_name}://{one.id}",
+    }
+    if one.message:
+        details["message"] = one.message
+    return {"terminated": details}
+
+
+def _phase(pod: Pod, observed: Observed, regular: list[Status]) -> str:
+    if lifecycle.has_failed_to_initialize(pod, observed):
+        return "Failed"
+    if not lifecycle.is_initialized(pod, observed):
+        return "Pending"
+    waiting = sum("waiting" in one["state"] and not one["lastState"] for one in regular)
+    running = sum("running" in one["state"] for one in regular)
+    ended = [
+        (one["state"].get("terminated") or one["lastState"].get("terminated"))
+        for one in regular
+        if "terminated" in one["state"] or ("waiting" in one["state"] and one["lastState"])
+    ]
+    if waiting:
+        return "Pending"
+    if running:
+        return "Running"
+    succeeded = all(one["exitCode"] == 0 for one in ended)
+    is_over = lifecycle.is_finished(pod, observed) or lifecycle.is_terminating(pod)
+    if is_over and ended:
+        return "Succeeded" if succeeded else "Failed"
+    return "Running" if ended else "Pending"
+
+
+def _conditions(
+    pod: Pod,
+    observed: Observed,
+    phase: str,
+    initial: list[Status],
+    regular: list[Status],
+    previous: Status,
+    now: float,
+) -> list[Status]:
+    is_networked = observed.sandbox() is not None
+    conditions = [_condition("PodReadyToStartContainers", is_networked)]
+    not_initial = [one["name"] for one in initial if not one["ready"]]
+    if phase == "Succeeded":
+        conditions.append(_condition("Initialized", True, "PodCompleted"))
+    elif lifecycle.is_initialized(pod, observed):
+        conditions.append(_condition("Initialized", True))
+    else:
+        text = f"containers with incomplete status: [{' '.join(not_initial)}]"
+        conditions.append(_condition("Initialized", False, "ContainersNotInitialized", text))
+    conditions += _readiness(pod, phase, initial, regular)
+    earlier = {one["type"]: one for one in previous.get("conditions") or []}
+    if observed.token_expired:
+        text = "the kept service account token has expired; it is renewed when the cloud is back"
+        conditions.append(_condition(TOKEN_EXPIRED, True, "CloudUnreachable", text))
+    elif TOKEN_EXPIRED in earlier:
+        conditions.append(_condition(TOKEN_EXPIRED, False, "Renewed"))
+    for one in conditions:
+        same = earlier.get(one["type"])
+        kept = same.get("lastTransitionTime") if same and same["status"] == one["status"] else None
+        one["lastTransitionTime"] = kept or format_time(now)
+    foreign = (pod.get("status") or {}).get("conditions") or []
+    return conditions + [one for one in foreign if one["type"] not in OWN_CONDITIONS]
+
+
+def _readiness(pod: Pod, phase: str, initial: list[Status], regular: list[Status]) -> list[Status]:
+    sidecars = {one["name"] for one in lifecycle.init_containers(pod) if lifecycle.is_sidecar(one)}
+    counted = [one for one in initial if one["name"] in sidecars] + regular
+    unready = [one["name"] for one in counted if not one["ready"]]
+    if phase == "Succeeded":
+        return [_condition(kind, False, "PodCompleted") for kind in ("Ready", "ContainersReady")]
+    if phase == "Failed":
+        return [_condition(kind, False, "PodFailed") for kind in ("Ready", "ContainersReady")]
+    if unready:
+        text = f"containers with unready status: [{' '.join(unready)}]"
+        return [
+            _condition(kind, False, "ContainersNotReady", text)
+            for kind in ("Ready", "ContainersReady")
+        ]
+    return [_condition("Ready", True), _condition("ContainersReady", True)]
+
+
+def _condition(kind: str, holds: bool, reason: str = "", message: str = "") -> Status:  # noqa: FBT001
+    condition: Status = {
+        "type": kind,
+        "status": "True" if holds else "False",
+        "lastProbeTime": None,
+    }
+    if reason:
+        condition["reason"] = reason
+    if message:
+        condition["message"] = message
+    return condition
+
+
+def _addresses(pod: Pod, observed: Observed, previous: Status, host: Host) -> Status:
+    found: Status = {}
+    if host.addresses:
+        found = {"hostIP": host.addresses[0], "hostIPs": [{"ip": ip} for ip in host.addresses]}
+    sandbox = observed.sandbox()
+    if pod["spec"].get("hostNetwork"):
+        addresses = host.addresses if sandbox else ()
+    elif sandbox is not None:
+        addresses = sandbox.ips
+    else:
+        addresses = (
+            tuple(one["ip"] for one in previous.get("podIPs") or []) if observed.busy else ()
+        )
+    if addresses:
+        found |= {"podIP": addresses[0], "podIPs": [{"ip": ip} for ip in addresses]}
+    return found

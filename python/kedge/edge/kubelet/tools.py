@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every pod worker works with, and where on disk things are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from kedge.edge.kubelet.dns import Resolver
+from kedge.edge.kubelet.environment import Place
+from kedge.edge.kubelet.state import Pod
+from kedge.edge.kubelet.status import Host
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from kedge.edge.kubelet.events import Recorder
+    from kedge.edge.kubelet.images import Images
+    from kedge.edge.kubelet.objects import Objects
+    from kedge.edge.kubelet.reports import Reporter
+    from kedge.edge.runtime import ContainerRuntime
+
+
+class VolumeSource(Protocol):
+    """Gives pods their volumes."""
+
+    def prepare(self, pod: Pod, objects: Objects) -> dict[str, str]:
+        """Host paths by volume name; the same again when repeated."""
+
+    def refresh(self, pod: Pod, objects: Objects) -> None:
+        """Brings the files of a running pod up to its objects."""
+
+    def remove(self, uid: str) -> None:
+        """Removes all of a pod's volumes."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of the node; the heartbeat keeps it current.
+
+    Attributes:
+        node: its name.
+        addresses: its IP addresses, the main one first.
+        runtime_name: as container ids are prefixed.
+        memory_bytes: of the machine.
+        allocatable: cpu and memory that pods may have.
+        resolver: its resolv.conf.
+        cluster_dns: resolvers for pods with ``ClusterFirst``; none uses the node's.
+        cluster_domain: their domain.
+        api_endpoint: where pods reach an API server, if anywhere.
+        systemd_cgroups: whether the runtime's cgroups are systemd's.
+    """
+
+    node: str
+    addresses: tuple[str, ...] = ()
+    runtime_name: str = "containerd"
+    memory_bytes: int = 0
+    allocatable: dict[str, str] = field(default_factory=dict)
+    resolver: Resolver = Resolver()
+    cluster_dns: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
+    api_endpoint: tuple[str, int] | None = None
+    systemd_cgroups: bool = False
+
+    def host(self) -> Host:
+        """For a pod's status."""
+        return Host(self.addresses, self.runtime_name)
+
+    def place(self, pod_ips: tuple[str, ...]) -> Place:
+        """For a pod's environment."""
+        return Place(
+            self.node,
+            self.addresses,
+            pod_ips or self.addresses,
+            self.allocatable,
+            self.api_endpoint,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Directories of the kubelet.
+
+    Attributes:
+        pods: one directory per pod UID: volumes, hosts file, termination messages.
+        logs: container logs, ``<namespace>_<name>_<uid>/<container>/<attempt>.log``.
+    """
+
+    pods: Path
+    logs: Path
+
+    def pod(self, uid: str) -> Path:
+        """A pod's own directory."""
+        return self.pods / uid
+
+    def log_directory(self, pod: Pod) -> Path:
+        """Where a pod's container logs are."""
+        metadata = pod["metadata"]
+        return self.logs / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The kubelet's shared parts, handed to each worker."""
+
+    runtime: ContainerRuntime
+    objects: Objects
+    volumes: VolumeSource
+    images: Images
+    recorder: Recorder
+    reporter: Reporter
+    facts: Facts
+    paths: Paths
+    sandbox_limit: asyncio.Semaphore
+    start_limit: asyncio.Semaphore
+    clock: Callable[[], float] = time.time

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pod's worker: observe, report, plan, act; again whenever something changed.
+
+The loop itself never waits for the runtime: each action runs as a task of its own, marked busy
+until it ends, and wakes the loop. So a pod's status and its deletion are never held up by a pull
+or a slow stop. What the worker remembers is only what the runtime cannot tell; after an agent's
+restart it goes on from the runtime and the last report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import Any, assert_never
+
+from kedge import logs
+from kedge.edge.kubelet import actions, containers, lifecycle, observe, plan, probing
+from kedge.edge.kubelet.state import (
+    Container,
+    ContainerState,
+    Failure,
+    Observed,
+    Pod,
+    Sandbox,
+)
+from kedge.edge.kubelet.status import Status, pod_status
+from kedge.edge.kubelet.tools import Tools
+
+_logger = logging.getLogger(__name__)
+NEVER = float("inf")
+DEFECT_RETRY_SECONDS = 10.0
+
+
+class PodWorker:
+    """Works on one pod until nothing of it is left.
+
+    Args:
+        pod: the desired object.
+        tools: the kubelet's shared parts.
+        sandboxes: what the runtime has of it already.
+        containers: the same.
+        was_gone: the object is not in the store any more; only the end is left to do.
+    """
+
+    def __init__(
+        self,
+        pod: Pod,
+        tools: Tools,
+        sandboxes: Mapping[str, Sandbox],
+        containers: Mapping[str, Container],
+        *,
+        was_gone: bool = False,
+    ) -> None:
+        metadata = pod["metadata"]
+        self.pod = pod
+        self.uid: str = metadata["uid"]
+        self.tools = tools
+        self.sandboxes = dict(sandboxes)
+        self.containers = dict(containers)
+        self.volumes: dict[str, str] | None = None
+        self.busy: dict[str, asyncio.Task[None]] = {}
+        self.pulling: set[str] = set()
+        self.memory = actions.Memory()
+        self.is_gone = was_gone
+        self.is_cleaned = False
+        self.token_expired = False
+        self.token_check_at = NEVER
+        known = tools.reporter.known(metadata["namespace"], metadata["name"], self.uid)
+        self.status: Status = known if known is not None else (pod.get("status") or {})
+        self.started_at = lifecycle.parse_time(self.status.get("startTime")) or tools.clock()
+        self.log = logs.of(_logger, f"{metadata['namespace']}/{metadata['name']}")
+        self.probing = probing.Probing(self)
+        self._acting = actions.Actions(self)
+        self._wake = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._refuse()
+
+    # what others tell it
+
+    def update(self, pod: Pod) -> None:
+        """A newer object of the same pod."""
+        if pod["spec"] != self.pod["spec"]:
+            self.log.info("the pod's spec changed")
+        self.pod = pod
+        self._refuse()
+        self.wake()
+
+    def gone(self) -> None:
+        """The object has left the store."""
+        self.is_gone = True
+        self.wake()
+
+    def objects_changed(self) -> None:
+        """A ConfigMap, Secret or token of this pod changed: what waited for it is tried again."""
+        self.memory.forget_failures(actions.CONFIGURATION_REASONS)
+        if self.volumes is not None:
+            self._acting.refresh_volumes()
+        self.wake()
+
+    def observe_sandbox(self, sandbox: Sandbox | None, sandbox_id: str) -> None:
+        """The runtime has a sandbox of this pod in a new state, or no more."""
+        if sandbox is None:
+            self.sandboxes.pop(sandbox_id, None)
+            for one in [one for one in self.containers.values() if one.sandbox_id == sandbox_id]:
+                self.containers.pop(one.id, None)
+        else:
+            self.sandboxes[sandbox_id] = sandbox
+        self.wake()
+
+    def observe_container(self, container: Container | None, container_id: str) -> None:
+        """The runtime has a container of this pod in a new state, or no more."""
+        if container is None:
+            self.containers.pop(container_id, None)
+            self.memory.kills.pop(container_id, None)
+        else:
+            self.containers[container_id] = container
+            if container.state is ContainerState.EXITED:
+                self.memory.kills.pop(container_id, None)
+        self.wake()
+
+    async def refresh_container(self, container_id: str) -> None:
+        """Asks the runtime how a container is now."""
+        await self._acting.refresh_container(container_id)
+
+    def wake(self) -> None:
+        """Makes the worker look again."""
+        self._wake.set()
+
+    # the loop
+
+    async def run(self) -> None:
+        """Works until the pod has gone and nothing of it is left."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                while not (self.is_gone and self.is_cleaned):
+                    self._wake.clear()
+                    self._look()
+                    await self._wake.wait()
+                self.probing.stop()
+        finally:
+            self._group = None
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _look(self) -> None:
+        """One round. A defect in it is logged and tried again; other pods go on."""
+        try:
+            self._round()
+        except Exception as error:  # one pod's odd object must not end the others
+            self.log.exception("cannot be worked on")
+            self.tools.recorder.pod(
+                self.pod, "FailedSync", f"error determining status: {error!r}", warning=True
+            )
+            self.wake_at(self.tools.clock() + DEFECT_RETRY_SECONDS)
+
+    def _round(self) -> None:
+        now = self.tools.clock()
+        observed = self.observed()
+        self.probing.follow(observed)
+        self._report(observed, now)
+        if self.is_ending():
+            for name in self.pulling:
+                self.busy[name].cancel()
+        for action in plan.plan(self.pod, observed, now):
+            self._begin(action, now)
+        if now >= self.token_check_at:
+            self._acting.mark_expired_tokens(now)
+            self.wake()
+        self.wake_at(self.token_check_at)
+
+    def is_ending(self) -> bool:
+        """Whether the pod is to go."""
+        return self.is_gone or lifecycle.is_terminating(self.pod)
+
+    def observed(self) -> Observed:
+        """Everything known of the pod now."""
+        known = observe.lost(self.status, self.containers)
+        return Observed(
+            sandboxes=tuple(
+                sorted(self.sandboxes.values(), key=lambda one: one.created_at, reverse=True)
+            ),
+            containers=observe.newest_first([*self.containers.values(), *known]),
+            volumes_ready=self.volumes is not None,
+            is_gone=self.is_gone,
+            is_cleaned=self.is_cleaned,
+            busy=frozenset(self.busy),
+            failures=self.memory.failures,
+            back_offs=self.memory.back_offs,
+            health=self.probing.health,
+            kills=self.memory.kills,
+            replaced=frozenset(self.memory.replaced),
+            started_at=self.started_at,
+            token_expired=self.token_expired,
+        )
+
+    def _report(self, observed: Observed, now: float) -> None:
+        if self.is_gone or self.is_cleaned or self._is_past():
+            return
+        status = pod_status(self.pod, observed, self.status, self.tools.facts.host(), now)
+        if status == self.status:
+            return
+        urgent = _is_urgent(self.status, status)
+        self._say_back_offs(status)
+        self.status = status
+        self.tools.reporter.pod_status(self.pod, status, urgent=urgent)
+
+    def _say_back_offs(self, status: Status) -> None:
+        """An Event when a container begins to wait for its next start."""
+        before = _waiting_reasons(self.status)
+        metadata = self.pod["metadata"]
+        for name, reason in _waiting_reasons(status).items():
+            if reason == "CrashLoopBackOff" and before.get(name) != reason:
+                where = f"{metadata['name']}_{metadata['namespace']}({self.uid})"
+                text = f"Back-off restarting failed container {name} in pod {where}"
+                self.tools.recorder.pod(self.pod, "BackOff", text, container=name, warning=True)
+
+    def _is_past(self) -> bool:
+        """The pod ended before this agent knew it: what the API says of it stays."""
+        return lifecycle.is_terminal(self.pod) and "containerStatuses" not in self.status
+
+    def _begin(self, action: plan.Action, now: float) -> None:
+        acting = self._acting
+        match action:
+            case plan.Wait():
+                self.wake_at(action.until)
+            case plan.PrepareVolumes():
+                acting.prepare_volumes(now)
+                self.wake()
+            case plan.CreateSandbox():
+                self._run(plan.SANDBOX, acting.create_sandbox(action))
+            case plan.StopSandbox():
+                self._run(plan.SANDBOX, acting.stop_sandbox(action.id))
+            case plan.RemoveSandbox():
+                self._run(plan.SANDBOX, acting.remove_sandbox(action.id))
+            case plan.StartContainer():
+                self._run(action.name, acting.start_container(action))
+            case plan.KillContainer():
+                self.memory.kills[action.id] = now + action.grace_seconds
+                self._run("", acting.kill_container(action))
+            case plan.RemoveContainer():
+                self._run(action.name, acting.remove_container(action))
+            case plan.CleanUp():
+                acting.clean_up()
+                self.wake()
+            case _:
+                assert_never(action)
+
+    def _run(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        assert self._group is not None
+        task = self._group.create_task(self._guard(key, work))
+        if key:
+            self.busy[key] = task
+
+    async def _guard(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not self.is_ending():
+                raise
+        except Exception as error:  # as in _look
+            self.log.exception("an action failed unexpectedly")
+            self.fail(key, "FailedSync", repr(error), DEFECT_RETRY_SECONDS)
+        finally:
+            self.pulling.discard(key)
+            self.busy.pop(key, None)
+            self.wake()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs something beside the loop, for as long as the worker does."""
+        assert self._group is not None
+        return self._group.create_task(work)
+
+    def wake_at(self, when: float) -> None:
+        """Makes the worker look again at that time, or earlier if it is to already."""
+        if when == NEVER:
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time() + max(0.0, when - self.tools.clock())
+        if (
+            self._timer is not None
+            and not self._timer.cancelled()
+            and loop.time() < self._timer.when() <= due
+        ):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(due + 0.005, self.wake)
+
+    def fail(self, key: str, reason: str, message: str, delay_seconds: float) -> None:
+        """Remembers why an attempt failed and when the next one is due."""
+        now = self.tools.clock()
+        self.memory.failures[key] = Failure(
+            reason, message, now, now + delay_seconds, delay_seconds
+        )
+
+    def _refuse(self) -> None:
+        """A pod that this node cannot run waits with the reason in its status."""
+        why = containers.refusal(self.pod)
+        if not why:
+            return
+        self.tools.recorder.pod(self.pod, "FailedToStart", why, warning=True)
+        self.fail(plan.VOLUMES, "HostPortNotSupported", why, NEVER)
+        for one in lifecycle.every_container(self.pod):
+            self.fail(one["name"], "HostPortNotSupported", why, NEVER)
+
+
+def _is_urgent(before: Status, after: Status) -> bool:
+    """Whether somebody waits for this change, rather than for the one that follows it."""
+    if after["phase"] != "Pending":
+        return True
+    return bool(set(_waiting_reasons(after).values()) - {"ContainerCreating", "PodInitializing"})
+
+
+def _waiting_reasons(status: Status) -> dict[str, str]:
+    """Why containers wait, by name."""
+    found = (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or [])
+    return {
+        one["name"]: one["state"]["waiting"].get("reason", "")
+        for one in found
+        if "waiting" in one["state"]
+    }
