@@ -85,6 +85,7 @@ class Kubelet:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.store.run())
             group.create_task(self.reporter.run())
             group.create_task(self.recorder.run())
             group.create_task(self.pods.run())
