@@ -97,10 +97,10 @@ class Kubelet:
             await self._task
 
     async def apply(self, *objects: dict[str, Any]) -> None:
-        await self.store.commit([put(key_of(one), json.dumps(one).encode()) for one in objects])
+        self.store.commit_now([put(key_of(one), json.dumps(one).encode()) for one in objects])
 
     async def delete(self, one: dict[str, Any]) -> None:
-        await self.store.commit([delete(key_of(one))])
+        self.store.commit_now([delete(key_of(one))])
 
     def status(self, name: str) -> dict[str, Any]:
         stored = self.store.get(ObjectKey("", "pods/status", "default", name))
