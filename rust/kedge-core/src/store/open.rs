@@ -5,10 +5,9 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::store::db::Lmdb;
@@ -26,9 +25,8 @@ const RING_EVENTS: usize = 4096;
 pub(crate) struct Shared {
     pub(crate) lmdb: Lmdb,
     pub(crate) options: Options,
-    pub(crate) ring: Ring,
+    pub(crate) ring: Arc<Ring>,
     seal: Option<Seal>,
-    closed: AtomicBool,
 }
 
 impl Shared {
@@ -45,18 +43,16 @@ impl Shared {
             .any(|(group, resource)| *group == key.group && *resource == key.resource);
         self.seal.as_ref().filter(|_| sealed)
     }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
 }
 
 struct Inner {
-    shared: Arc<Shared>,
+    /// None once closed: the last reader or writer that still has it lets the environment go.
+    shared: RwLock<Option<Arc<Shared>>>,
+    ring: Arc<Ring>,
     queue: Mutex<Option<SyncSender<Request>>>,
     writer: Mutex<Option<Writer>>,
     id: u64,
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 impl Inner {
@@ -66,9 +62,11 @@ impl Inner {
             return Ok(());
         };
         writer.finish();
-        self.shared.closed.store(true, Ordering::Release);
-        self.shared.ring.wake();
-        self.shared.lmdb.sync()
+        let shared = self.shared.write().take();
+        let synced = shared.map_or(Ok(()), |shared| shared.lmdb.sync());
+        self.ring.close();
+        self.lock.lock().take();
+        synced
     }
 }
 
@@ -108,15 +106,13 @@ impl Store {
             txn.commit().map_err(|error| crate::store::db::from_heed(&error))?;
         }
         let seal = options.seal.as_ref().map(Seal::new).transpose()?;
-        let ring = Ring::new(
-            revision,
-            RING_EVENTS.min(options.history.max(16)),
-            options.history_bytes / 4,
-        );
-        let shared = Arc::new(Shared { lmdb, options, ring, seal, closed: AtomicBool::new(false) });
+        let events = RING_EVENTS.min(options.history.max(16));
+        let ring = Arc::new(Ring::new(revision, events, options.history_bytes / 4));
+        let shared = Arc::new(Shared { lmdb, options, ring: Arc::clone(&ring), seal });
         let writer = Writer::start(Arc::clone(&shared))?;
         let queue = Mutex::new(Some(writer.sender()));
-        let inner = Inner { shared, queue, writer: Mutex::new(Some(writer)), id, _lock: lock };
+        let (shared, lock) = (RwLock::new(Some(shared)), Mutex::new(Some(lock)));
+        let inner = Inner { shared, ring, queue, writer: Mutex::new(Some(writer)), id, lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -167,13 +163,12 @@ impl Store {
 
     /// Changes after `from_revision`.
     pub fn watch(&self, query: &WatchQuery, from_revision: u64) -> Result<Watcher> {
-        self.open_shared()?;
-        Watcher::new(Arc::clone(&self.inner.shared), query, from_revision)
+        Watcher::new(&self.open_shared()?, query, from_revision)
     }
 
     /// The revision of the last durable change.
     pub fn revision(&self) -> u64 {
-        self.inner.shared.ring.newest()
+        self.inner.ring.newest()
     }
 
     /// A random number made with the store.
@@ -200,8 +195,8 @@ impl Store {
 
     /// Gives the map's pages back to the kernel's cache, so that they do not count as this process's.
     pub fn trim(&self) {
-        if !self.inner.shared.is_closed() {
-            check::release(&self.inner.shared.lmdb.path.join("data.mdb"));
+        if let Ok(shared) = self.open_shared() {
+            check::release(&shared.lmdb.path.join("data.mdb"));
         }
     }
 
@@ -210,8 +205,8 @@ impl Store {
         self.inner.close()
     }
 
-    fn open_shared(&self) -> Result<&Shared> {
-        if self.inner.shared.is_closed() { Err(closed()) } else { Ok(&self.inner.shared) }
+    fn open_shared(&self) -> Result<Arc<Shared>> {
+        self.inner.shared.read().clone().ok_or_else(closed)
     }
 }
 
@@ -253,6 +248,6 @@ fn fresh_id() -> Result<u64> {
     Ok(u64::from_le_bytes(bytes).max(1))
 }
 
-fn closed() -> Error {
+pub(crate) fn closed() -> Error {
     Error::new(Kind::Closed, "the store is closed")
 }

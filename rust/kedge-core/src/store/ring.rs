@@ -73,8 +73,9 @@ impl Ring {
         self.newest.subscribe()
     }
 
-    /// Wakes all watchers without a change, so that they see that the store is closed.
-    pub(crate) fn wake(&self) {
+    /// Forgets the changes and wakes all watchers, which then see that the store is closed.
+    pub(crate) fn close(&self) {
+        self.held.write().events.clear();
         self.newest.send_modify(|_| {});
         self.ring_bells();
     }

@@ -2,14 +2,14 @@
 //! A watch: a cursor over the ring, or over history while it is behind.
 
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 
 use crate::bridge::Bell;
 use crate::store::db::from_heed;
 use crate::store::history::{self, revision_key, revision_of};
-use crate::store::open::Shared;
+use crate::store::open::{Shared, closed};
 use crate::store::read::gone;
 use crate::store::{Event, EventKind, Selector, WatchQuery};
 use crate::{Error, Kind, Result};
@@ -19,7 +19,7 @@ const BATCH: usize = 512;
 
 /// Changes after a revision, in order, each once.
 pub struct Watcher {
-    shared: Arc<Shared>,
+    shared: Weak<Shared>,
     newest: watch::Receiver<u64>,
     cursor: u64,
     resources: Vec<(String, String)>,
@@ -28,7 +28,11 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub(crate) fn new(shared: Arc<Shared>, query: &WatchQuery, from_revision: u64) -> Result<Self> {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        query: &WatchQuery,
+        from_revision: u64,
+    ) -> Result<Self> {
         let selector = Selector::parse(&query.labels, &query.fields)?;
         let newest = shared.ring.subscribe();
         let watcher = Self {
@@ -37,17 +41,17 @@ impl Watcher {
             resources: query.resources.clone(),
             namespace: query.namespace.clone(),
             selector,
-            shared,
+            shared: Arc::downgrade(shared),
         };
         // A list may have read what was committed a moment ago and reaches the ring in the next.
-        let now = watcher.shared.ring.newest().max(watcher.shared.committed()?);
+        let now = shared.ring.newest().max(shared.committed()?);
         if from_revision > now {
             let message = format!("revision {from_revision} is ahead of the newest, {now}");
             return Err(Error::new(Kind::Invalid, message));
         }
-        if watcher.shared.ring.after(from_revision, 1).is_none() {
-            let reading = watcher.shared.lmdb.read()?;
-            let oldest = watcher.shared.lmdb.number(&reading.txn, "oldest")?;
+        if shared.ring.after(from_revision, 1).is_none() {
+            let reading = shared.lmdb.read()?;
+            let oldest = shared.lmdb.number(&reading.txn, "oldest")?;
             if from_revision < oldest {
                 return Err(gone(from_revision, oldest));
             }
@@ -61,9 +65,7 @@ impl Watcher {
             if let Some(batch) = self.try_next()? {
                 return Ok(batch);
             }
-            if self.shared.is_closed() || self.newest.changed().await.is_err() {
-                return Err(Error::new(Kind::Closed, "the store is closed"));
-            }
+            self.newest.changed().await.map_err(|_| closed())?;
         }
     }
 
@@ -71,9 +73,10 @@ impl Watcher {
     pub fn try_next(&mut self) -> Result<Option<Vec<Arc<Event>>>> {
         loop {
             self.newest.borrow_and_update();
-            let events = match self.shared.ring.after(self.cursor, BATCH) {
+            let shared = self.shared.upgrade().ok_or_else(closed)?;
+            let events = match shared.ring.after(self.cursor, BATCH) {
                 Some(events) => events,
-                None => self.from_history()?,
+                None => self.from_history(&shared)?,
             };
             let Some(last) = events.last() else { return Ok(None) };
             self.cursor = last.revision;
@@ -86,7 +89,9 @@ impl Watcher {
 
     /// Rings `bell` whenever `try_next` may have something, now as well.
     pub fn attach(&self, bell: &Arc<Bell>) {
-        self.shared.ring.attach(bell);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.ring.attach(bell);
+        }
         bell.ring();
     }
 
@@ -110,8 +115,8 @@ impl Watcher {
             || event.previous.as_ref().is_some_and(|previous| self.selector.matches(key, previous))
     }
 
-    fn from_history(&self) -> Result<Vec<Arc<Event>>> {
-        let lmdb = &self.shared.lmdb;
+    fn from_history(&self, shared: &Shared) -> Result<Vec<Arc<Event>>> {
+        let lmdb = &shared.lmdb;
         let reading = lmdb.read()?;
         let oldest = lmdb.number(&reading.txn, "oldest")?;
         if self.cursor < oldest {
@@ -124,7 +129,7 @@ impl Watcher {
         let mut events = Vec::new();
         for entry in entries.take(BATCH) {
             let (key, bytes) = entry.map_err(|error| from_heed(&error))?;
-            events.push(Arc::new(history::decode(revision_of(key), bytes, self.shared.seal())?));
+            events.push(Arc::new(history::decode(revision_of(key), bytes, shared.seal())?));
         }
         Ok(events)
     }
