@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a volume cannot be had."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kedge.errors import KedgeError
+
+
+class VolumeError(KedgeError):
+    """A volume cannot be made; the message names it and what is missing."""
+
+    reason: ClassVar[str] = "FailedMount"
+    retryable: ClassVar[bool] = True
