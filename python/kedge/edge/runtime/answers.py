@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from binascii import a2b_base64
 from typing import Any
 
@@ -37,6 +38,16 @@ def conditions(found: dict[str, Any]) -> list[RuntimeCondition]:
         RuntimeCondition(one["type"], one["status"], one["reason"], one["message"])
         for one in listed
     ]
+
+
+def cgroup_driver(found: dict[str, Any]) -> str | None:
+    """Of the configuration in a verbose ``StatusResponse`` of containerd; None if it is not there."""
+    try:
+        settings = json.loads(found["info"]["config"])["containerd"]
+        options = settings["runtimes"][settings["defaultRuntimeName"]]["options"]
+        return "systemd" if options["SystemdCgroup"] else "cgroupfs"
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def sandboxes(found: dict[str, Any]) -> list[SandboxInfo]:

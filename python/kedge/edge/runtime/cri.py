@@ -123,11 +123,13 @@ class CriRuntime:
         try:
             found = await self.call("RuntimeConfig", {})
         except CallFailed as error:
-            if error.code == UNIMPLEMENTED:
-                return None
-            raise
-        linux = found["linux"]
-        return None if linux is None else ("systemd", "cgroupfs")[linux["cgroup_driver"]]
+            if error.code != UNIMPLEMENTED:
+                raise
+        else:
+            if found["linux"] is not None:
+                return ("systemd", "cgroupfs")[found["linux"]["cgroup_driver"] != 0]
+        # containerd 1.x tells only as part of its configuration
+        return answers.cgroup_driver(await self.call("Status", {"verbose": True}))
 
     async def run_sandbox(self, config: dict[str, Any]) -> str:
         """Makes and starts a sandbox; its id."""
