@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -86,6 +86,8 @@ async fn greet(
         return Ok(None);
     }
     if first[0] == PROBE {
+        // Unread bytes would turn the close into a reset.
+        stream.read_exact(&mut first).await?;
         stream.write_all(&[PROBE]).await?;
         return Ok(None);
     }

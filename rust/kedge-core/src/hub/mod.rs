@@ -9,6 +9,8 @@
 pub mod client;
 mod dial;
 pub mod follow;
+#[cfg(test)]
+mod hostile_tests;
 mod http;
 mod link;
 mod listener;

@@ -13,11 +13,11 @@ use crate::runtime::Runtime;
 use crate::sync::Key;
 use crate::sync::memory::Memory;
 
-struct World {
+pub(super) struct World {
     ca: (String, String),
-    runtime: Runtime,
-    mirror: Memory,
-    server: HubServer,
+    pub(super) runtime: Runtime,
+    pub(super) mirror: Memory,
+    pub(super) server: HubServer,
 }
 
 fn identity((certificate, key): (String, String)) -> Identity {
@@ -25,15 +25,25 @@ fn identity((certificate, key): (String, String)) -> Identity {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
+        Self::with_inbox(1000)
+    }
+
+    pub(super) fn with_inbox(inbox: usize) -> Self {
         let ca = pki::create_ca("test", 10).unwrap();
         let runtime = Runtime::new(2).unwrap();
         let mirror = Memory::default();
-        let server = Self::serve(&ca, &runtime, &mirror, "127.0.0.1:0");
+        let server = Self::serve(&ca, &runtime, &mirror, "127.0.0.1:0", inbox);
         Self { ca, runtime, mirror, server }
     }
 
-    fn serve(ca: &(String, String), runtime: &Runtime, mirror: &Memory, listen: &str) -> HubServer {
+    fn serve(
+        ca: &(String, String),
+        runtime: &Runtime,
+        mirror: &Memory,
+        listen: &str,
+        inbox: usize,
+    ) -> HubServer {
         let issued = pki::issue(
             &ca.0,
             &ca.1,
@@ -55,7 +65,7 @@ impl World {
             name: "test".into(),
             max_connections: 50,
             max_handshakes: 10,
-            inbox: 1000,
+            inbox,
         };
         let server = HubServer::start(runtime, Arc::new(mirror.clone()), &config).unwrap();
         server.open();
@@ -82,7 +92,7 @@ impl World {
         )
     }
 
-    fn config(&self, node: &str) -> ClientConfig {
+    pub(super) fn config(&self, node: &str) -> ClientConfig {
         ClientConfig {
             server: format!("127.0.0.1:{}", self.server.port()),
             server_name: String::new(),
@@ -93,11 +103,11 @@ impl World {
         }
     }
 
-    fn client(&self, node: &str, store: &Memory) -> HubClient {
+    pub(super) fn client(&self, node: &str, store: &Memory) -> HubClient {
         HubClient::start(&self.runtime, Arc::new(store.clone()), self.config(node)).unwrap()
     }
 
-    fn pod(&self, name: &str, node: &str, text: &str) {
+    pub(super) fn pod(&self, name: &str, node: &str, text: &str) {
         let json = format!(
             r#"{{"metadata":{{"name":"{name}","namespace":"d","uid":"u-{name}"}},"spec":{{"nodeName":"{node}","x":"{text}","volumes":[{{"configMap":{{"name":"c-{name}"}}}}]}}}}"#
         );
@@ -110,7 +120,7 @@ impl World {
     }
 }
 
-fn until(what: &str, mut check: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut check: impl FnMut() -> bool) {
     for _ in 0..1000 {
         if check() {
             return;
@@ -137,7 +147,7 @@ fn wait_for(client: &HubClient, wanted: impl Fn(&ClientEvent) -> bool) -> Client
     found.unwrap_or_else(|| panic!("{seen:?}"))
 }
 
-fn synced(client: &HubClient) {
+pub(super) fn synced(client: &HubClient) {
     wait_for(client, |event| *event == ClientEvent::Synced);
 }
 
@@ -170,7 +180,7 @@ fn next_report(server: &HubServer) -> (u64, u64, String) {
     found.remove(0)
 }
 
-fn status(store: &Memory, name: &str, text: &str) {
+pub(super) fn status(store: &Memory, name: &str, text: &str) {
     let json = format!(
         r#"{{"metadata":{{"name":"{name}","namespace":"d","uid":"u-{name}"}},"status":{{"phase":"{text}"}}}}"#
     );
@@ -363,7 +373,7 @@ fn a_hub_that_comes_back_is_found_again() {
     world.server.close(0);
     failure(&client);
     until("the port", || std::net::TcpListener::bind(&address).is_ok());
-    let again = World::serve(&world.ca, &world.runtime, &world.mirror, &address);
+    let again = World::serve(&world.ca, &world.runtime, &world.mirror, &address, 1000);
     synced(&client);
     assert_eq!(again.stats().connections, 1);
 }

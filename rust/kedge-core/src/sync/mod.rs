@@ -7,6 +7,8 @@
 //! and how two copies are compared, [`references`] which objects a pod needs, [`view`] which node
 //! sees what.
 
+#[cfg(test)]
+mod cut_tests;
 pub mod endpoint;
 pub mod heartbeat;
 pub mod inlet;
