@@ -3,6 +3,6 @@
 
 from __future__ import annotations
 
-from kedge._core import Runtime  # noqa: TID251 - this file is the face of _core.Runtime
+from kedge._core import VERSION, Runtime  # noqa: TID251 - this file is the face of _core.Runtime
 
-__all__ = ["Runtime"]
+__all__ = ["VERSION", "Runtime"]

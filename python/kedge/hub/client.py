@@ -108,6 +108,8 @@ class HubClient:
         self._ticket = 0
         self._connected = asyncio.Event()
         self._synced = asyncio.Event()
+        self._disconnected = asyncio.Event()
+        self._disconnected.set()
         self._last_reason = ""
 
     async def run(self) -> None:
@@ -122,6 +124,10 @@ class HubClient:
     async def connected(self) -> None:
         """Waits until the link is up."""
         await self._connected.wait()
+
+    async def disconnected(self) -> None:
+        """Waits until the link is down."""
+        await self._disconnected.wait()
 
     async def synced(self) -> None:
         """Waits until the node's view is complete and on the disk."""
@@ -179,12 +185,14 @@ class HubClient:
             case ("connected", session):
                 self._last_reason = ""
                 self._connected.set()
+                self._disconnected.clear()
                 log.info("link up session=%d", session)
             case ("synced",):
                 self._synced.set()
                 log.info("link synced")
             case ("disconnected", reason, retry_in_ms):
                 self._connected.clear()
+                self._disconnected.set()
                 self._synced.clear()
                 # An outage is one line; attempts that fail in the same way are not news.
                 level = logging.DEBUG if reason == self._last_reason else logging.WARNING

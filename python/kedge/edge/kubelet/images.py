@@ -11,7 +11,6 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable
-
 from typing import Any, ClassVar
 
 from kedge.edge.runtime import ContainerRuntime, Image

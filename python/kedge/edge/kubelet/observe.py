@@ -47,7 +47,6 @@ def container(info: ContainerInfo, status: ContainerStatus | None = None) -> Con
 
 def with_status(one: Container, status: ContainerStatus, message: str = "") -> Container:
     """The same container as its status has it now."""
-
     return replace(
         one,
         state=ContainerState(status.state),

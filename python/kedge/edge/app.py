@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts a node's agent together and runs it: store, link, container runtime, kubelet.
+
+The store is opened first and everything works from it; the link is one more component, and a node
+without one goes on. A store that is damaged is set aside and refilled, and until it is known to be
+complete nothing that runs is taken for an orphan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from kedge.edge import link, memory
+from kedge.edge.config import EdgeConfig, parse_taint
+from kedge.edge.kubelet.dns import read_resolver
+from kedge.edge.kubelet.events import Recorder
+from kedge.edge.kubelet.images import Images
+from kedge.edge.kubelet.node import NodeReporter, Registration
+from kedge.edge.kubelet.objects import StoreObjects
+from kedge.edge.kubelet.pods import Pods
+from kedge.edge.kubelet.reports import Reporter
+from kedge.edge.kubelet.summary import Summary, pod_summary
+from kedge.edge.kubelet.tools import Facts, Paths, Tools
+from kedge.edge.kubelet.volumes import Volumes
+from kedge.edge.replica import Replica
+from kedge.edge.runtime.cri import CriRuntime
+from kedge.runtime import VERSION, Runtime
+
+_log = logging.getLogger(__name__)
+
+
+async def serve(config: EdgeConfig, runtime: Runtime) -> None:
+    """Runs the agent until cancelled; containers go on without it.
+
+    Args:
+        config: the settings.
+        runtime: the process's tokio runtime.
+
+    Raises:
+        ConfigError: the directory, the seal or the certificates cannot be used.
+    """
+    replica = Replica.open(config.data_dir, durable=config.store_durable)
+    try:
+        await Agent(config, runtime, replica).run()
+    finally:
+        replica.store.close()
+
+
+class Agent:
+    """One node's components.
+
+    Args:
+        config: the settings.
+        runtime: the process's tokio runtime.
+        replica: the node's store.
+    """
+
+    def __init__(self, config: EdgeConfig, runtime: Runtime, replica: Replica) -> None:
+        self._config = config
+        self._replica = replica
+        store, node = replica.store, config.node_name
+        self.cri = CriRuntime(runtime, config.runtime_endpoint)
+        self.facts = Facts(
+            node,
+            resolver=read_resolver(config.resolv_conf),
+            cluster_dns=config.cluster_dns,
+            cluster_domain=config.cluster_domain,
+            systemd_cgroups=config.cgroup_driver == "systemd",
+        )
+        self.reporter = Reporter(store, node)
+        self.recorder = Recorder(store, node)
+        pods = config.data_dir / "pods"
+        volumes = Volumes(pods, config.data_dir / "memory", lambda: self.facts.place(()))
+        parallel = config.sandbox_parallelism or default_parallelism()
+        tools = Tools(
+            runtime=self.cri,
+            objects=StoreObjects(store),
+            volumes=volumes,
+            images=Images(self.cri),
+            recorder=self.recorder,
+            reporter=self.reporter,
+            facts=self.facts,
+            paths=Paths(pods, config.logs_dir),
+            sandbox_limit=asyncio.Semaphore(parallel),
+            start_limit=asyncio.Semaphore(parallel),
+        )
+        self.pods = Pods(store, tools)
+        registration = Registration(
+            node,
+            config.node_labels,
+            [parse_taint(one) for one in config.node_taints],
+            config.max_pods,
+            VERSION,
+        )
+        self.node = NodeReporter(registration, self.cri, self.reporter, self.facts, config.data_dir)
+        self.link = link.open_link(config, runtime, store)
+        self.summary = Summary(config.data_dir / "status.json", self.gather, VERSION)
+
+    async def run(self) -> None:
+        """Runs every component until one fails or all are cancelled."""
+        if self._replica.is_complete():
+            self.pods.store_is_complete()
+        if self._replica.set_aside is not None:
+            text = f"the node's store was damaged and is set aside: {self._replica.set_aside.name}"
+            self.recorder.node("StoreSetAside", text, warning=True)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._replica.store.run())
+            group.create_task(self.cri.run())
+            group.create_task(self.reporter.run())
+            group.create_task(self.recorder.run())
+            if not self._config.cgroup_driver:
+                self.facts.systemd_cgroups = await self._ask_cgroup_driver() == "systemd"
+            group.create_task(self.pods.run())
+            group.create_task(self.node.run())
+            group.create_task(self.summary.run())
+            group.create_task(memory.keep_small(self._replica.store))
+            if self.link is not None:
+                group.create_task(self.link.run())
+                group.create_task(self._follow_link(self.link))
+            gc.collect()
+            gc.freeze()
+            _log.info("the agent runs node=%s version=%s", self._config.node_name, VERSION)
+
+    async def _ask_cgroup_driver(self) -> str:
+        """What the runtime says, else what the node has; waits for the runtime a little."""
+        try:
+            async with asyncio.timeout(5):
+                found = await self.cri.cgroup_driver()
+        except (OSError, TimeoutError, link.KedgeError):
+            found = None
+        return found or "cgroupfs"
+
+    async def _follow_link(self, connected: link.Link) -> None:
+        """A link that comes up wants a fresh status; one that has synced makes the store complete."""
+        await connected.follow(up=self.node.report_now, synced=self._synced)
+
+    def _synced(self) -> None:
+        self._replica.mark_complete()
+        self.pods.store_is_complete()
+
+    def gather(self) -> dict[str, Any]:
+        """What ``status.json`` says."""
+        store = self._replica.store
+        stats = store.stats()
+        aside = self._replica.set_aside
+        name, _, version = self.node.runtime_version.partition("://")
+        return {
+            "node": self._config.node_name,
+            "link": link.summary(self.link, self._config.cloud),
+            "store": {
+                "path": str(self._replica.path),
+                "bytes": stats.get("file_bytes", 0),
+                "objects": stats.get("objects", 0),
+                "setAside": str(aside) if aside else None,
+            },
+            "runtime": {
+                "name": name,
+                "version": version,
+                "ready": not self.node.problem,
+                "message": self.node.problem,
+            },
+            "pods": [pod_summary(one) for one in self.pods.workers()],
+            "waiting": {"reports": link.waiting(self.link, store)},
+        }
+
+
+def default_parallelism() -> int:
+    """How many sandboxes to make at a time: enough to keep the cores busy while others wait."""
+    return max(4, 4 * len(os.sched_getaffinity(0)))
+
+
+def prepare(config: EdgeConfig) -> None:
+    """Makes the agent's directories, closed to others but for what containers mount."""
+    for path, mode in (
+        (config.data_dir, 0o700),
+        (config.data_dir / "pods", 0o700),
+        (config.logs_dir, 0o755),
+    ):
+        Path(path).mkdir(mode=mode, parents=True, exist_ok=True)
+    config.data_dir.chmod(0o700)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a node's agent; ``kedge join`` writes the first ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeConfig:
+    """What ``python -m kedge.edge`` can be told.
+
+    Attributes:
+        node_name: this node's name, as in its certificate; the host's name if not given.
+        cloud: the hub, as HOST:PORT; without one the node works from its store alone.
+        data_dir: where everything durable is kept: the store, pki, node.seal, pods.
+        runtime_endpoint: the socket of the container runtime (CRI v1).
+        logs_dir: where container logs are written, as crictl and log shippers expect them.
+        resolv_conf: the node's resolver, given to pods.
+        cluster_dns: resolvers of pods with dnsPolicy ClusterFirst; none gives them the node's.
+        cluster_domain: the domain of the cluster's Services.
+        cgroup_driver: cgroupfs or systemd; asked from the runtime if not given.
+        node_labels: labels that the node registers with.
+        node_taints: taints that the node first registers with, as KEY=VALUE:EFFECT.
+        max_pods: how many pods the scheduler may put here.
+        sandbox_parallelism: sandboxes made at a time; 0 chooses by the machine's cores.
+        store_durable: whether a commit waits for the disk.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+    """
+
+    node_name: str = ""
+    cloud: str = ""
+    data_dir: Path = Path("kedge-data/edge")
+    runtime_endpoint: str = "unix:///run/containerd/containerd.sock"
+    logs_dir: Path = Path("/var/log/pods")
+    resolv_conf: Path = Path("/etc/resolv.conf")
+    cluster_dns: tuple[str, ...] = ()
+    cluster_domain: str = "cluster.local"
+    cgroup_driver: str = ""
+    node_labels: dict[str, str] = field(default_factory=dict)
+    node_taints: tuple[str, ...] = ()
+    max_pods: int = 110
+    sandbox_parallelism: int = 0
+    store_durable: bool = True
+    log_level: str = "INFO"
+
+    def __post_init__(self) -> None:
+        """Checks what a type alone cannot.
+
+        Raises:
+            ValueError: a value does not fit.
+        """
+        if self.cgroup_driver not in ("", "cgroupfs", "systemd"):
+            raise ValueError(
+                f"cgroupDriver: got: {self.cgroup_driver!r}, wanted: cgroupfs or systemd"
+            )
+        for taint in self.node_taints:
+            parse_taint(taint)
+        if not 0 < self.max_pods <= 1000:
+            raise ValueError(f"maxPods: got: {self.max_pods}, wanted: 1 to 1000")
+
+
+def parse_taint(text: str) -> dict[str, str]:
+    """A taint written as KEY=VALUE:EFFECT or KEY:EFFECT.
+
+    Raises:
+        ValueError: it is not written like that.
+    """
+    pair, _, effect = text.rpartition(":")
+    key, _, value = pair.partition("=")
+    if not key or effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
+        raise ValueError(
+            f"nodeTaints: got: {text!r}, wanted: KEY=VALUE:NoSchedule, or another effect"
+        )
+    return {"key": key, "effect": effect} | ({"value": value} if value else {})

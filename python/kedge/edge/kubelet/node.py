@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's own reports: the Node object at registration, its status on change and now and then.
+
+That the node is alive is the link's to say (the cloud renews the Lease while it is up); a status
+report tells what only the node knows, and costs nothing while nothing changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedge.edge.kubelet import node_info
+from kedge.edge.kubelet.lifecycle import format_time
+from kedge.errors import RuntimeFailure
+
+if TYPE_CHECKING:
+    from kedge.edge.kubelet.reports import Reporter
+    from kedge.edge.kubelet.tools import Facts
+    from kedge.edge.runtime import ContainerRuntime
+
+LOOK_SECONDS = 10.0
+REPORT_SECONDS = 300.0
+VERSION = "v1.36.2"
+"""The version of the kubelet's API that is spoken."""
+EDGE_LABELS = {"node-role.kubernetes.io/edge": "", "node-role.kubernetes.io/agent": ""}
+
+_log = logging.getLogger(__name__)
+Status = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What the configuration says of the node.
+
+    Attributes:
+        name: its name.
+        labels: beside the standard ones.
+        taints: at the first registration.
+        max_pods: as capacity.
+        agent: the agent's version.
+    """
+
+    name: str
+    labels: dict[str, str] = field(default_factory=dict)
+    taints: list[dict[str, str]] = field(default_factory=list)
+    max_pods: int = 110
+    agent: str = ""
+
+
+def node_object(
+    registration: Registration, info: node_info.NodeInfo, status: Status
+) -> dict[str, Any]:
+    """The Node that is created if there is none."""
+    system = info.system
+    standard = {
+        "kubernetes.io/hostname": registration.name,
+        "kubernetes.io/os": system.get("operatingSystem", "linux"),
+        "kubernetes.io/arch": system.get("architecture", ""),
+        "beta.kubernetes.io/os": system.get("operatingSystem", "linux"),
+        "beta.kubernetes.io/arch": system.get("architecture", ""),
+    }
+    spec: dict[str, Any] = {"taints": registration.taints} if registration.taints else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": registration.name,
+            "labels": standard | EDGE_LABELS | registration.labels,
+        },
+        "spec": spec,
+        "status": status,
+    }
+
+
+def node_status(
+    registration: Registration,
+    info: node_info.NodeInfo,
+    conditions: list[Status],
+    runtime_version: str,
+) -> Status:
+    """The node's status but for what others own."""
+    addresses = [{"type": "InternalIP", "address": one} for one in info.addresses]
+    pods = str(registration.max_pods)
+    return {
+        "capacity": info.capacity | {"pods": pods},
+        "allocatable": info.allocatable | {"pods": pods},
+        "conditions": conditions,
+        "addresses": [*addresses, {"type": "Hostname", "address": registration.name}],
+        "nodeInfo": info.system
+        | {
+            "containerRuntimeVersion": runtime_version,
+            "kubeletVersion": f"{VERSION}-kedge-v{registration.agent}",
+            "kubeProxyVersion": "",
+        },
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
+    }
+
+
+def conditions(
+    pressures: list[node_info.Pressure], problem: str, previous: list[Status], now: float
+) -> list[Status]:
+    """The node's conditions; a transition keeps its time while the status stays."""
+    found = [_condition(one.type, one.is_under, one.reason, one.message) for one in pressures]
+    if problem:
+        found.append(_condition("Ready", False, "KubeletNotReady", problem))
+    else:
+        found.append(_condition("Ready", True, "KubeletReady", "kedge is posting ready status"))
+    earlier = {one["type"]: one for one in previous}
+    for one in found:
+        same = earlier.get(one["type"])
+        kept = same["lastTransitionTime"] if same and same["status"] == one["status"] else None
+        one["lastTransitionTime"] = kept or format_time(now)
+        one["lastHeartbeatTime"] = format_time(now)
+    return found
+
+
+def _condition(kind: str, holds: bool, reason: str, message: str) -> Status:  # noqa: FBT001
+    return {
+        "type": kind,
+        "status": "True" if holds else "False",
+        "reason": reason,
+        "message": message,
+    }
+
+
+class NodeReporter:
+    """Registers the node and keeps its status current.
+
+    Args:
+        registration: what the configuration says of it.
+        runtime: asked for its version and conditions.
+        reporter: takes the reports.
+        facts: what the pods' workers know of the node; kept current here.
+        data: a path on the disk that matters.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        registration: Registration,
+        runtime: ContainerRuntime,
+        reporter: Reporter,
+        facts: Facts,
+        data: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._registration = registration
+        self._runtime = runtime
+        self._reporter = reporter
+        self._facts = facts
+        self._data = data
+        self._clock = clock
+        self._conditions: list[Status] = []
+        self._said = ""
+        self._said_at = 0.0
+        self._registered = ""
+        self._now = asyncio.Event()
+        self.runtime_version = ""
+        self.problem = "the agent has just started"
+
+    def report_now(self) -> None:
+        """Reports the status again, with a fresh heartbeat: the cloud may have changed its mind."""
+        self._said_at = 0.0
+        self._now.set()
+
+    async def run(self) -> None:
+        """Looks and reports until cancelled."""
+        while True:
+            await self.look()
+            wait = LOOK_SECONDS if not self.problem else 1.0
+            try:
+                async with asyncio.timeout(wait):
+                    await self._now.wait()
+            except TimeoutError:
+                pass
+            self._now.clear()
+
+    async def look(self) -> None:
+        """Gathers the node's state and reports what is new."""
+        info = node_info.read(self._data)
+        self._facts.addresses = info.addresses
+        self._facts.allocatable = info.allocatable
+        self._facts.memory_bytes = info.memory_bytes
+        await self._ask_runtime()
+        now = self._clock()
+        pressures = node_info.pressures(self._data)
+        self._conditions = conditions(pressures, self.problem, self._conditions, now)
+        status = node_status(self._registration, info, self._conditions, self.runtime_version)
+        said = json.dumps([_without_heartbeat(status)])
+        if said == self._said and now < self._said_at + REPORT_SECONDS:
+            return
+        self._said, self._said_at = said, now
+        self._register(info, status)
+        self._reporter.node_status(status)
+
+    def _register(self, info: node_info.NodeInfo, status: Status) -> None:
+        node = node_object(self._registration, info, status)
+        identity = json.dumps([node["metadata"], node["spec"]])
+        if identity != self._registered:
+            self._registered = identity
+            self._reporter.node_registration(node)
+
+    async def _ask_runtime(self) -> None:
+        before = self.problem
+        try:
+            version = await self._runtime.version()
+            self.runtime_version = f"{version.name}://{version.version}"
+            self._facts.runtime_name = version.name
+            failing = [one for one in await self._runtime.status() if not one.status]
+            self.problem = "; ".join(
+                f"{one.type} is false: {one.message or one.reason}" for one in failing
+            )
+        except RuntimeFailure as error:
+            self.problem = f"the container runtime does not answer: {error}"
+        if self.problem != before:
+            if self.problem:
+                _log.error("the node is not ready: %s", self.problem)
+            else:
+                _log.info("the node is ready")
+
+
+def _without_heartbeat(status: Status) -> Status:
+    kept = [
+        {key: value for key, value in one.items() if key != "lastHeartbeatTime"}
+        for one in status["conditions"]
+    ]
+    return status | {"conditions": kept}

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps the agent small: gives back the store's mapped pages and the allocator's free ones."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+
+from kedge.store import Store
+
+FIRST_SECONDS = 3.0
+PERIOD_SECONDS = 60.0
+
+
+async def keep_small(store: Store) -> None:
+    """Trims now and then, until cancelled."""
+    await asyncio.sleep(FIRST_SECONDS)
+    trim = _allocator_trim()
+    while True:
+        store.trim()
+        if trim is not None:
+            trim(0)
+        await asyncio.sleep(PERIOD_SECONDS)
+
+
+def _allocator_trim() -> ctypes._NamedFuncPointer | None:
+    """Glibc's ``malloc_trim``; other C libraries have none."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
