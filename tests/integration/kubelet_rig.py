@@ -6,8 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet.events import Recorder
@@ -16,9 +15,13 @@ from kedge.edge.kubelet.objects import StoreObjects
 from kedge.edge.kubelet.pods import Pods
 from kedge.edge.kubelet.reports import Reporter
 from kedge.edge.kubelet.tools import Facts, Paths, Tools
-from kedge.edge.runtime.fake import FakeRuntime
 from kedge.errors import KedgeError
 from kedge.store import Store, delete, put
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kedge.edge.runtime.fake import FakeRuntime
 
 
 class PlainVolumes:

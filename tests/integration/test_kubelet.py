@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from kedge.api.keys import ObjectKey
 from kedge.edge.runtime import ExecResult
 from kedge.edge.runtime.fake import FakeRuntime
 from kedge.store import Store, put
+
 from tests.integration.kubelet_rig import Kubelet, until
 from tests.unit.edge.kubelet.builders import pod, spec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture

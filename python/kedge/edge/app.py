@@ -20,6 +20,7 @@ from kedge.edge.config import EdgeConfig, parse_taint
 from kedge.edge.kubelet.dns import read_resolver
 from kedge.edge.kubelet.events import Recorder
 from kedge.edge.kubelet.images import Images
+from kedge.edge.kubelet.logs import Rotator
 from kedge.edge.kubelet.node import NodeReporter, Registration
 from kedge.edge.kubelet.objects import StoreObjects
 from kedge.edge.kubelet.pods import Pods
@@ -99,6 +100,7 @@ class Agent:
         )
         self.node = NodeReporter(registration, self.cri, self.reporter, self.facts, config.data_dir)
         self.link = link.open_link(config, runtime, store)
+        self.rotator = Rotator(config.logs_dir, self.cri)
         self.summary = Summary(config.data_dir / "status.json", self.gather, VERSION)
 
     async def run(self) -> None:
@@ -118,6 +120,7 @@ class Agent:
             group.create_task(self.pods.run())
             group.create_task(self.node.run())
             group.create_task(self.summary.run())
+            group.create_task(self.rotator.run())
             group.create_task(memory.keep_small(self._replica.store))
             if self.link is not None:
                 group.create_task(self.link.run())

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kedge.edge.config import EdgeConfig
 from kedge.errors import ConfigError, KedgeError
 from kedge.hub.certificates import Pair
 from kedge.hub.client import HubClient, read_link_record
-from kedge.runtime import Runtime
-from kedge.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from kedge.edge.config import EdgeConfig
+    from kedge.runtime import Runtime
+    from kedge.store import Store
 
 __all__ = ["KedgeError", "Link", "open_link", "summary", "waiting"]
 

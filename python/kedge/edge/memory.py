@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+from typing import TYPE_CHECKING
 
-from kedge.store import Store
+if TYPE_CHECKING:
+    from kedge.store import Store
 
 FIRST_SECONDS = 3.0
 PERIOD_SECONDS = 60.0

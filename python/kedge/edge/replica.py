@@ -10,10 +10,13 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kedge.errors import ConfigError, Corrupt
 from kedge.store import Store, set_aside
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HISTORY = 4096
 HISTORY_BYTES = 2 << 20

@@ -32,14 +32,8 @@ def replace_self(arguments: list[str], flag: str) -> int:
         data_dir=settings.data_dir.absolute(),
         log_level=settings.log_level or config.environment(config.ENV_LOG_LEVEL, "INFO"),
     )
-    flags = [
-        word
-        for name, on in (("-O", sys.flags.optimize), ("-I", sys.flags.isolated))
-        if on
-        for word in [name]
-    ]
-    command = [sys.executable, *flags, "-m", "kedge.edge", flag, encode(settings)]
-    os.execv(sys.executable, command)
+    command = [sys.executable, "-m", "kedge.edge", flag, encode(settings)]
+    os.execv(sys.executable, command)  # noqa: S606 - this very program, without a shell
 
 
 def encode(settings: EdgeConfig) -> str:

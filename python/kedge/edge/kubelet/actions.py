@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,8 @@ from kedge.edge.kubelet.state import BackOff, Container, ContainerState, Failure
 from kedge.errors import KedgeError, RuntimeFailure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kedge.edge.kubelet.worker import PodWorker
     from kedge.edge.runtime import ContainerStatus
 

@@ -8,12 +8,13 @@ gRPC probes check only that the port accepts a connection; an Event says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from kedge.errors import KedgeError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from kedge.edge.kubelet.probes import Target
 
 MAX_BODY_BYTES = 10 << 10

@@ -7,14 +7,17 @@ be told, and what this version does not honour, is named by ``unhonoured`` so th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet import labels, lifecycle, resources
 from kedge.edge.kubelet.environment import ContainerConfigError, expand
-from kedge.edge.kubelet.state import Pod
 from kedge.edge.kubelet.status import qos_class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from kedge.edge.kubelet.state import Pod
 
 NAMESPACE_POD, NAMESPACE_CONTAINER, NAMESPACE_NODE = 0, 1, 2
 _PROPAGATION = {"None": 0, "HostToContainer": 1, "Bidirectional": 2}

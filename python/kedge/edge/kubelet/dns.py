@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kedge.edge.kubelet.state import Pod
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kedge.edge.kubelet.state import Pod
 
 MAX_SERVERS = 3
 MAX_SEARCHES = 32

@@ -10,15 +10,18 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet import lifecycle, resources
 from kedge.edge.kubelet.objects import Objects, config_map, secret
-from kedge.edge.kubelet.state import Pod
 from kedge.errors import KedgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kedge.api.keys import ObjectKey
+    from kedge.edge.kubelet.state import Pod
 
 _REFERENCE = re.compile(r"\$(\$)|\$\(([^()]*)\)")
 _INDEXED = re.compile(r"metadata\.(annotations|labels)\['(.+)'\]")

@@ -13,15 +13,17 @@ import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedge import metrics
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet.lifecycle import format_time
 from kedge.errors import StoreError
 from kedge.store import Store, delete, put
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_WAITING = 500
 MAX_KNOWN = 1000

@@ -10,11 +10,14 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from kedge.edge.runtime import ContainerRuntime, Image
 from kedge.errors import RuntimeFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kedge.edge.runtime import ContainerRuntime, Image
 
 MAX_PARALLEL_PULLS = 3
 _DEFAULT_REGISTRY = "docker.io"

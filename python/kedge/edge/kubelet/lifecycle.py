@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 from binascii import crc32
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet.state import Container, ContainerState, Observed, Pod
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEFAULT_GRACE_SECONDS = 30
 BACK_OFF_FIRST_SECONDS = 10.0

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet import containers
 from kedge.edge.kubelet.environment import ContainerConfigError, expand
-from kedge.edge.kubelet.state import Pod
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kedge.edge.kubelet.state import Pod
 
 MAX_MESSAGE_BYTES = 4096
 MAX_LOG_TAIL_BYTES = 2048

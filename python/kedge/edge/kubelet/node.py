@@ -11,9 +11,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet import node_info
@@ -21,6 +19,9 @@ from kedge.edge.kubelet.lifecycle import format_time
 from kedge.errors import RuntimeFailure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from kedge.edge.kubelet.reports import Reporter
     from kedge.edge.kubelet.tools import Facts
     from kedge.edge.runtime import ContainerRuntime

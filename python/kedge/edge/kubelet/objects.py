@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kedge.api.keys import ObjectKey
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kedge.edge.kubelet.state import Pod
     from kedge.store import Store
 

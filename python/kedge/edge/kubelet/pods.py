@@ -12,19 +12,20 @@ import asyncio
 import json
 import logging
 import shutil
-from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
 
-from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet import labels, objects, observe, tokens
 from kedge.edge.kubelet.state import Container, ContainerState, Pod, Sandbox
 from kedge.edge.kubelet.worker import PodWorker
 from kedge.errors import Gone, RuntimeFailure
-from kedge.store import Event, Store
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from kedge.api.keys import ObjectKey
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.runtime import ContainerInfo, SandboxInfo
+    from kedge.store import Event, Store
 
 RELIST_SECONDS = 1.0
 RELIST_WITH_EVENTS_SECONDS = 30.0
@@ -192,7 +193,8 @@ class Pods:
             worker.gone()
 
     def _start(self, worker: PodWorker) -> None:
-        assert self._group is not None
+        if self._group is None:
+            raise RuntimeError("the kubelet does not run")
         self._workers[worker.uid] = worker
         self._group.create_task(self._work(worker))
 

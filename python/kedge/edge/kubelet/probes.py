@@ -8,12 +8,14 @@ A ``Prober`` watches the probes of one container id. It tells its owner only whe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kedge.edge.kubelet import checks
 from kedge.edge.kubelet.state import Health
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STARTUP, READINESS, LIVENESS = "startup", "readiness", "liveness"
 _FIELDS = {STARTUP: "startupProbe", READINESS: "readinessProbe", LIVENESS: "livenessProbe"}

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,8 @@ from kedge.edge.kubelet.state import Container, ContainerState, Health, Observed
 from kedge.errors import RuntimeFailure
 
 if TYPE_CHECKING:
+    import asyncio
+
     from kedge.edge.kubelet.worker import PodWorker
 
 _log = logging.getLogger(__name__)

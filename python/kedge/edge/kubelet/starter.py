@@ -8,7 +8,6 @@ carried to its end, so that nothing is left half made that the worker does not k
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +18,8 @@ from kedge.edge.kubelet.state import Container, ContainerState, Pod, Sandbox
 from kedge.errors import RuntimeFailure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.runtime import Image
 

@@ -11,13 +11,14 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet.lifecycle import format_time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kedge.edge.kubelet.worker import PodWorker
 
 WRITE_SECONDS = 2.0

@@ -8,10 +8,13 @@ pod without its volume could not start at all.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kedge.edge.kubelet.lifecycle import parse_time
 from kedge.edge.kubelet.objects import TOKENS, Objects
-from kedge.edge.kubelet.state import Pod
+
+if TYPE_CHECKING:
+    from kedge.edge.kubelet.state import Pod
 
 
 @dataclass(frozen=True, slots=True)

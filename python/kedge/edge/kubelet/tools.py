@@ -4,23 +4,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from kedge.edge.kubelet.dns import Resolver
 from kedge.edge.kubelet.environment import Place
-from kedge.edge.kubelet.state import Pod
 from kedge.edge.kubelet.status import Host
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
+    from pathlib import Path
 
     from kedge.edge.kubelet.events import Recorder
     from kedge.edge.kubelet.images import Images
     from kedge.edge.kubelet.objects import Objects
     from kedge.edge.kubelet.reports import Reporter
+    from kedge.edge.kubelet.state import Pod
     from kedge.edge.runtime import ContainerRuntime
 
 
@@ -59,7 +59,7 @@ class Facts:
     runtime_name: str = "containerd"
     memory_bytes: int = 0
     allocatable: dict[str, str] = field(default_factory=dict)
-    resolver: Resolver = Resolver()
+    resolver: Resolver = field(default_factory=Resolver)
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
     api_endpoint: tuple[str, int] | None = None

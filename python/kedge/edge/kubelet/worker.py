@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from kedge import logs
 from kedge.edge.kubelet import actions, containers, lifecycle, observe, plan, probing
@@ -25,7 +24,11 @@ from kedge.edge.kubelet.state import (
     Sandbox,
 )
 from kedge.edge.kubelet.status import Status, pod_status
-from kedge.edge.kubelet.tools import Tools
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
+    from kedge.edge.kubelet.tools import Tools
 
 _logger = logging.getLogger(__name__)
 NEVER = float("inf")
@@ -202,7 +205,7 @@ class PodWorker:
         status = pod_status(self.pod, observed, self.status, self.tools.facts.host(), now)
         if status == self.status:
             return
-        urgent = _is_urgent(self.status, status)
+        urgent = _is_urgent(status)
         self._say_back_offs(status)
         self.status = status
         self.tools.reporter.pod_status(self.pod, status, urgent=urgent)
@@ -249,8 +252,7 @@ class PodWorker:
                 assert_never(action)
 
     def _run(self, key: str, work: Coroutine[Any, Any, None]) -> None:
-        assert self._group is not None
-        task = self._group.create_task(self._guard(key, work))
+        task = self.spawn(self._guard(key, work))
         if key:
             self.busy[key] = task
 
@@ -270,7 +272,8 @@ class PodWorker:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs something beside the loop, for as long as the worker does."""
-        assert self._group is not None
+        if self._group is None:
+            raise RuntimeError("the worker does not run")
         return self._group.create_task(work)
 
     def wake_at(self, when: float) -> None:
@@ -307,7 +310,7 @@ class PodWorker:
             self.fail(one["name"], "HostPortNotSupported", why, NEVER)
 
 
-def _is_urgent(before: Status, after: Status) -> bool:
+def _is_urgent(after: Status) -> bool:
     """Whether somebody waits for this change, rather than for the one that follows it."""
     if after["phase"] != "Pending":
         return True
