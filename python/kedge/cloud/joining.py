@@ -20,9 +20,9 @@ import msgspec
 from kedge import metrics
 from kedge.api.keys import ObjectKey
 from kedge.cloud import names
+from kedge.cloud.pinning import pin
 from kedge.cloud.rates import Rates
 from kedge.errors import (
-    AlreadyExists,
     ApiError,
     CertificateError,
     Conflict,
@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 AWAY = (ApiError, HubError, DeadlineExceeded)
 """What the client raises when the API cannot do what is asked now."""
 MAX_BODY_BYTES = 32 * 1024
-PIN_ATTEMPTS = 5
 
 
 class JoinBody(msgspec.Struct, forbid_unknown_fields=False):
@@ -165,32 +164,17 @@ class Joining:
         return grant
 
     async def _take_name(self, name: str, key_hash: str, grant: tokens.Grant) -> None:
-        """Pins ``name`` to a key; when somebody else writes the Node meanwhile, decides again."""
-        key = ObjectKey("", "nodes", "", name)
-        for _attempt in range(PIN_ATTEMPTS):
-            try:
-                node = await self._find(key)
-                if not names.may_take(name, key_hash, grant, node):
-                    return
-                if node is None:
-                    await self._client.create(key, names.new_node(name, key_hash))
-                else:
-                    version = str(node["metadata"].get("resourceVersion", ""))
-                    await self._client.patch(key, names.pin_patch(key_hash, version))
-            except Forbidden as error:
-                raise Refusal(403, "NameRefused", str(error), REJOIN) from error
-            except (AlreadyExists, Conflict, NotFound):
-                continue
-            except AWAY as error:
-                raise _away(error) from error
-            return
-        raise Refusal(503, "Busy", f"node {name}: its Node changes all the time", "try again")
+        def decide(node: dict[str, Any] | None) -> bool:
+            return names.may_take(name, key_hash, grant, node)
 
-    async def _find(self, key: ObjectKey) -> dict[str, Any] | None:
         try:
-            return await self._client.get(key)
-        except NotFound:
-            return None
+            await pin(self._client, name, key_hash, decide)
+        except Forbidden as error:
+            raise Refusal(403, "NameRefused", str(error), REJOIN) from error
+        except Conflict as error:
+            raise Refusal(503, "Busy", str(error), "try again") from error
+        except AWAY as error:
+            raise _away(error) from error
 
 
 NEW = "make a new one where the cluster runs: kedge token create"

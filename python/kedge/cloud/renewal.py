@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kedge.api.keys import ObjectKey
 from kedge.cloud import names
+from kedge.cloud.pinning import pin
 from kedge.errors import Forbidden, Invalid
 from kedge.hub import certificates
 
@@ -69,14 +69,14 @@ class Renewal:
         except msgspec.DecodeError as error:
             raise Invalid(f"{METHOD}: wanted a JSON object with csr: {error}") from error
         wanted = certificates.csr_key_hash(request.csr)
-        key = ObjectKey("", "nodes", "", node)
-        current = await self._client.get(key)
-        pin = names.pin_of(current)
-        if pin and pin != wanted and names.lost_name(key_hash, current):
-            raise Forbidden(f"node {node}: the name belongs to another key")
-        if pin != wanted:
-            version = str(current["metadata"].get("resourceVersion", ""))
-            await self._client.patch(key, names.pin_patch(wanted, version))
+
+        def decide(current: dict[str, Any] | None) -> bool:
+            held = names.pin_of(current)
+            if held != wanted and names.lost_name(key_hash, current):
+                raise Forbidden(f"node {node}: the name belongs to another key")
+            return held != wanted
+
+        await pin(self._client, node, wanted, decide)
         certificate = certificates.sign_csr(
             self._authority.ca,
             request.csr,
