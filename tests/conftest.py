@@ -21,7 +21,9 @@ NEEDED = ("containerd", "runc", "ip", "iptables", "kubectl")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--e2e", action="store_true", help="run the tests that need root and real programs")
+    parser.addoption(
+        "--e2e", action="store_true", help="run the tests that need root and real programs"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -29,7 +31,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     reason = _why_not(config)
     if reason is None:
         return
-    if config.getoption("--e2e") and os.environ.get("CI") and any("e2e" in item.keywords for item in items):
+    if (
+        config.getoption("--e2e")
+        and os.environ.get("CI")
+        and any("e2e" in item.keywords for item in items)
+    ):
         raise pytest.UsageError(f"end-to-end tests cannot run here: {reason}")
     for item in items:
         if "e2e" in item.keywords:

@@ -57,7 +57,9 @@ FULL = """
 
 def run(script, *arguments, **options):
     command = [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(), **options)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment(), **options
+    )
 
 
 def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path):

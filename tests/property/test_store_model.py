@@ -36,7 +36,9 @@ bodies = st.fixed_dictionaries(
 )
 expectations = st.one_of(st.sampled_from([ANY, PRESENT, ABSENT]), st.integers(1, 40))
 operations = st.lists(
-    st.tuples(st.sampled_from(["put", "put", "put", "delete", "check"]), keys, expectations, bodies),
+    st.tuples(
+        st.sampled_from(["put", "put", "put", "delete", "check"]), keys, expectations, bodies
+    ),
     min_size=1,
     max_size=4,
     unique_by=lambda op: op[1],
@@ -78,7 +80,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.close()
         self.store = self._open()
 
-    @rule(resource=st.sampled_from(["pods", "configmaps"]), namespace=st.sampled_from(["", "a", "ab"]))
+    @rule(
+        resource=st.sampled_from(["pods", "configmaps"]), namespace=st.sampled_from(["", "a", "ab"])
+    )
     def list_all(self, resource, namespace):
         page = self.store.list("", resource, namespace=namespace)
         assert page.revision == self.reference.revision

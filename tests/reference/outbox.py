@@ -8,7 +8,10 @@ applied at its destination. It never sends anything: it judges.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 
 class ReferenceOutbox:

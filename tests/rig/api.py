@@ -68,7 +68,9 @@ class Api:
     def connect(self) -> http.client.HTTPSConnection:
         """A new connection."""
         where = self.credentials
-        return http.client.HTTPSConnection(where.host, where.port, context=where.context, timeout=30)
+        return http.client.HTTPSConnection(
+            where.host, where.port, context=where.context, timeout=30
+        )
 
     def request(
         self, method: str, path: str, body: object = None, content_type: str = "application/json"

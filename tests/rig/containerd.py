@@ -79,8 +79,18 @@ class Containerd:
             _kill(pid)
         wait_until(lambda: not self.shims(), 10, "the shims are gone")
         self._unmount()
-        subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True, check=False, env=_env())
-        for name in ("root", "state", "cni", "cni-data", "images.tar", "containerd.sock", "containerd.sock.ttrpc"):
+        subprocess.run(
+            ["ip", "link", "delete", self.bridge], capture_output=True, check=False, env=_env()
+        )
+        for name in (
+            "root",
+            "state",
+            "cni",
+            "cni-data",
+            "images.tar",
+            "containerd.sock",
+            "containerd.sock.ttrpc",
+        ):
             path = self.directory / name
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -90,7 +100,9 @@ class Containerd:
     def ctr(self, *words: str, check: bool = True) -> str:
         """Runs containerd's own client; its standard output."""
         command = ["ctr", "--address", str(self.socket), "--namespace", NAMESPACE, *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=_env(), check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, env=_env(), check=False
+        )
         if check and done.returncode != 0:
             raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
         return done.stdout
@@ -103,7 +115,9 @@ class Containerd:
     def running_containers(self) -> list[str]:
         """Ids of running containers, sandboxes left out."""
         running = set(self.running_tasks())
-        sandboxes = set(self.ctr("containers", "list", "-q", "labels.io.cri-containerd.kind==sandbox").split())
+        sandboxes = set(
+            self.ctr("containers", "list", "-q", "labels.io.cri-containerd.kind==sandbox").split()
+        )
         return sorted(running - sandboxes)
 
     def all_containers(self) -> list[str]:
@@ -112,7 +126,9 @@ class Containerd:
 
     def labels(self, container: str) -> dict[str, str]:
         """The labels of a container or sandbox."""
-        found: dict[str, str] = json.loads(self.ctr("containers", "info", container)).get("Labels") or {}
+        found: dict[str, str] = (
+            json.loads(self.ctr("containers", "info", container)).get("Labels") or {}
+        )
         return found
 
     def shims(self) -> list[int]:
@@ -207,7 +223,9 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
             self.ctr("tasks", "delete", "--force", container, check=False)
             self.ctr("containers", "delete", container, check=False)
         for name in namespaces:
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False, env=_env())
+            subprocess.run(
+                ["ip", "netns", "delete", name], capture_output=True, check=False, env=_env()
+            )
         data = self.directory / "cni-data"
         for path in data.glob("*/[0-9]*"):
             path.unlink(missing_ok=True)
@@ -215,11 +233,17 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
     def _unmount(self) -> None:
         for _ in range(3):
             lines = Path("/proc/self/mounts").read_text().splitlines()
-            ours = [line.split()[1] for line in lines if line.split()[1].startswith(f"{self.directory}/")]
+            ours = [
+                line.split()[1]
+                for line in lines
+                if line.split()[1].startswith(f"{self.directory}/")
+            ]
             if not ours:
                 return
             for path in reversed(ours):
-                subprocess.run(["umount", "--lazy", path], capture_output=True, check=False, env=_env())
+                subprocess.run(
+                    ["umount", "--lazy", path], capture_output=True, check=False, env=_env()
+                )
             time.sleep(0.1)
 
 

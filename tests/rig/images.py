@@ -30,7 +30,9 @@ def write_archive(path: Path) -> None:
             config = json.dumps(_config(command, digest)).encode()
             name = hashlib.sha256(config).hexdigest() + ".json"
             _add(archive, name, config)
-            entries.append({"Config": name, "RepoTags": [reference], "Layers": [f"{digest}/layer.tar"]})
+            entries.append(
+                {"Config": name, "RepoTags": [reference], "Layers": [f"{digest}/layer.tar"]}
+            )
         _add(archive, "manifest.json", json.dumps(entries).encode())
 
 
@@ -38,7 +40,11 @@ def _config(command: list[str], layer_digest: str) -> dict[str, object]:
     return {
         "architecture": "amd64" if _machine() == "x86_64" else "arm64",
         "os": "linux",
-        "config": {"Cmd": command, "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "WorkingDir": "/"},
+        "config": {
+            "Cmd": command,
+            "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+            "WorkingDir": "/",
+        },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]},
     }
 
@@ -53,12 +59,22 @@ def _layer() -> bytes:
     out = io.BytesIO()
     listed = subprocess.run([str(BUSYBOX), "--list"], capture_output=True, text=True, check=True)
     with tarfile.open(fileobj=out, mode="w") as layer:
-        for directory, mode in (("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777), ("root", 0o700), ("var", 0o755)):
+        for directory, mode in (
+            ("bin", 0o755),
+            ("etc", 0o755),
+            ("tmp", 0o1777),
+            ("root", 0o700),
+            ("var", 0o755),
+        ):
             entry = tarfile.TarInfo(directory)
             entry.type, entry.mode = tarfile.DIRTYPE, mode
             layer.addfile(entry)
         _add(layer, "bin/busybox", BUSYBOX.read_bytes(), 0o755)
-        _add(layer, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
+        _add(
+            layer,
+            "etc/passwd",
+            b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+        )
         _add(layer, "etc/group", b"root:x:0:\nnogroup:x:65534:\n")
         for applet in listed.stdout.split():
             if applet == "busybox":

@@ -29,7 +29,9 @@ class Proxy:
         port: where to listen; 0 takes a free one.
     """
 
-    def __init__(self, target: tuple[str, int], *, delay_seconds: float = 0.0, port: int = 0) -> None:
+    def __init__(
+        self, target: tuple[str, int], *, delay_seconds: float = 0.0, port: int = 0
+    ) -> None:
         self.target = target
         self.delay_seconds = delay_seconds
         self.port = port
@@ -154,7 +156,9 @@ class Proxy:
         finally:
             sender.cancel()
 
-    async def _send(self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+    async def _send(
+        self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
+    ) -> None:
         while True:
             due, chunk = await queue.get()
             wait = due - self._loop.time()

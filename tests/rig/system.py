@@ -31,7 +31,12 @@ class System:
     """
 
     def __init__(
-        self, directory: Path, *, delay_seconds: float = 0.0, node_name: str = "edge-1", with_edge: bool = True
+        self,
+        directory: Path,
+        *,
+        delay_seconds: float = 0.0,
+        node_name: str = "edge-1",
+        with_edge: bool = True,
     ) -> None:
         self.directory = directory
         self.node_name = node_name
@@ -57,7 +62,10 @@ class System:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -104,7 +112,9 @@ class System:
 
     def token(self, *options: str) -> str:
         """A join token, from the command a user has."""
-        return self.run_kedge("token", "create", "--kubeconfig", str(self.kubeconfig), *options).strip()
+        return self.run_kedge(
+            "token", "create", "--kubeconfig", str(self.kubeconfig), *options
+        ).strip()
 
     def run_kedge(self, *words: str, check: bool = True) -> str:
         """Runs a ``kedge`` command to its end; what it printed."""
@@ -181,7 +191,10 @@ class System:
         begin = time.monotonic()
         self.start_edge()
         wait_until(
-            lambda: len(self.running_containers()) >= running, seconds, f"{running} containers run", poll=0.05
+            lambda: len(self.running_containers()) >= running,
+            seconds,
+            f"{running} containers run",
+            poll=0.05,
         )
         return time.monotonic() - begin
 

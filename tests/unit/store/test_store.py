@@ -27,7 +27,9 @@ def store(tmp_path):
 async def test_a_commit_answers_with_revisions_and_is_read_back(store):
     pump = asyncio.ensure_future(store.run())
     try:
-        assert await store.commit([put(key("a"), value("a"), ABSENT), put(key("b"), value("b"))]) == [1, 2]
+        assert await store.commit(
+            [put(key("a"), value("a"), ABSENT), put(key("b"), value("b"))]
+        ) == [1, 2]
         assert json.loads(store.get(key("b")).value)["metadata"]["resourceVersion"] == "2"
         with pytest.raises(AlreadyExists):
             await store.commit([put(key("a"), value("a"), ABSENT)])
@@ -47,7 +49,10 @@ async def test_a_watch_yields_what_came_before_and_after_it_started(store):
             store.commit_now([put(key("a"), value("a", x="1")), delete(key("z"))])
         if len(seen) == 2:
             break
-    assert [(event.type, event.revision, event.created) for event in seen] == [("PUT", 1, True), ("PUT", 2, False)]
+    assert [(event.type, event.revision, event.created) for event in seen] == [
+        ("PUT", 1, True),
+        ("PUT", 2, False),
+    ]
     assert json.loads(seen[1].previous)["data"] == {}
 
 
@@ -56,7 +61,9 @@ def test_lists_page_and_select(store):
     first = store.list("", "configmaps", limit=3)
     rest = store.list("", "configmaps", limit=3, continue_token=first.continue_token)
     assert [item.key.name for item in first.items + rest.items] == list("abcde")
-    assert [item.key.name for item in store.list("", "configmaps", labels="app in (b, d)").items] == ["b", "d"]
+    assert [
+        item.key.name for item in store.list("", "configmaps", labels="app in (b, d)").items
+    ] == ["b", "d"]
 
 
 def test_a_revision_older_than_the_history_is_gone(store):

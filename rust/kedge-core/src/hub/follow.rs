@@ -103,14 +103,12 @@ impl Reports {
     /// A report changed.
     pub(crate) fn changed(&mut self, changed: Changed) -> Event {
         self.highest = self.highest.max(changed.revision);
-        match changed.value {
-            Some(value) => self.offer(changed.key, value, changed.revision),
-            None => {
-                self.outstanding.remove(&changed.key);
-                let lane = lane_of(&changed.key);
-                Event::Withdrawn(lane, changed.key)
-            }
+        if let Some(value) = changed.value {
+            return self.offer(changed.key, value, changed.revision);
         }
+        self.outstanding.remove(&changed.key);
+        let lane = lane_of(&changed.key);
+        Event::Withdrawn(lane, changed.key)
     }
 
     /// The cloud has lost its Node object (or has a new one): tell it again.

@@ -28,10 +28,13 @@ const CURSOR_MS: u64 = 1_000;
 /// The hub must have welcomed the node by then.
 const WELCOME_MS: u64 = 10_000;
 
+/// The items of a transaction, once it is durable.
+type Commit = Result<(Lane, Vec<u64>)>;
+
 /// Transactions that have ended, told by the store's own thread.
 #[derive(Default)]
 struct Commits {
-    done: Mutex<Vec<Result<(Lane, Vec<u64>)>>>,
+    done: Mutex<Vec<Commit>>,
     wake: Notify,
 }
 

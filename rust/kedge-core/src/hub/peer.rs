@@ -254,8 +254,9 @@ fn receive(hub: &Arc<Hub>, peer: &Arc<Peer>, frame: &[u8], now: u64) -> Result<(
 ///
 /// The view index would say the same, but its lock is never taken under a peer's.
 fn own_object(hub: &Hub, node: &str, key: &Key) -> Option<Bytes> {
-    let named = key.group.is_empty() && key.resource == "nodes" && key.name == node;
-    if !named && !(key.group.is_empty() && key.resource == "pods") {
+    let named = key.resource == "nodes" && key.name == node;
+    let is_pod = key.resource == "pods";
+    if !key.group.is_empty() || !(named || is_pod) {
         return None;
     }
     let (value, _) = hub.engine.read(key)?;

@@ -79,7 +79,9 @@ impl Engine {
                 }
             }
         }
-        woken.iter().for_each(|peer| peer.wake());
+        for peer in &woken {
+            peer.wake();
+        }
     }
 
     /// The watch fell too far behind: index anew, and let every node compare again.

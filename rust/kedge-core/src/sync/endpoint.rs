@@ -168,7 +168,7 @@ impl Endpoint {
             match command {
                 Command::Send(stream, body) => self.sender.push(stream, envelope::encode(body)),
                 Command::SendBatch(lane, outgoing, bases) => {
-                    self.send_batch(lane, outgoing, bases, now)
+                    self.send_batch(lane, &outgoing, bases, now);
                 }
                 other => rest.push(other),
             }
@@ -176,7 +176,7 @@ impl Endpoint {
         rest
     }
 
-    fn send_batch(&mut self, lane: Lane, outgoing: Outgoing, bases: Bases, now: u64) {
+    fn send_batch(&mut self, lane: Lane, outgoing: &Outgoing, bases: Bases, now: u64) {
         self.traffic.items_out += outgoing.changes.len() as u64;
         let chosen = match bases {
             Bases::Allowed => self.choose_bases(&outgoing.changes),

@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_sender_that_ignores_the_window_is_refused() {
         let mut inlet = Inlet::default();
-        assert!(inlet.receive(1, items(MAX_UNSETTLED as usize + 1)).is_err());
+        assert!(inlet.receive(1, items(usize::try_from(MAX_UNSETTLED).unwrap() + 1)).is_err());
         assert!(inlet.receive(u64::MAX, items(1)).is_err());
         assert!(inlet.receive(0, items(1)).is_err());
     }

@@ -155,7 +155,7 @@ impl Changes for Watching {
     fn next(&mut self) -> Pin<Box<dyn Future<Output = Result<Vec<Changed>>> + Send + '_>> {
         Box::pin(async move {
             loop {
-                let news = self.memory.news.clone();
+                let news = Arc::clone(&self.memory.news);
                 let news = news.notified();
                 tokio::pin!(news);
                 news.as_mut().enable();

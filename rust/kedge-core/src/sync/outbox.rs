@@ -137,7 +137,7 @@ impl Outbox {
         if first < self.first || first > self.next_seq() {
             return Err(WireError::Unexpected("request for what is not under way"));
         }
-        let skip = (first - self.first) as usize;
+        let skip = usize::try_from(first - self.first).unwrap_or(usize::MAX);
         let changes: Vec<_> = self.sent.iter().skip(skip).map(|sent| sent.change.clone()).collect();
         Ok((!changes.is_empty()).then_some(Outgoing { first, changes }))
     }

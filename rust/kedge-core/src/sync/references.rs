@@ -12,7 +12,7 @@ pub struct PodNeeds {
     pub node: String,
     /// Its UID.
     pub uid: String,
-    /// ConfigMaps, Secrets and the ServiceAccount, sorted, each once.
+    /// `ConfigMaps`, `Secrets` and the `ServiceAccount`, sorted, each once.
     pub keys: Vec<Key>,
 }
 
@@ -141,8 +141,12 @@ impl Found<'_> {
     }
 
     fn both(&mut self, config_map: Option<&Name>, secret: Option<&Name>) {
-        config_map.into_iter().for_each(|map| self.add("configmaps", &map.name));
-        secret.into_iter().for_each(|secret| self.add("secrets", &secret.name));
+        if let Some(map) = config_map {
+            self.add("configmaps", &map.name);
+        }
+        if let Some(secret) = secret {
+            self.add("secrets", &secret.name);
+        }
     }
 
     fn volume(&mut self, volume: &Volume) {

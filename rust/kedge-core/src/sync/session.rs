@@ -317,7 +317,9 @@ impl Session {
 
     fn settled(&mut self, lane: Lane, seqs: &[u64]) -> Commands {
         let inlet = &mut self.inlets[lane as usize];
-        seqs.iter().for_each(|seq| inlet.settle(*seq));
+        for seq in seqs {
+            inlet.settle(*seq);
+        }
         self.check_complete()
     }
 

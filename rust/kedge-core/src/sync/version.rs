@@ -113,7 +113,9 @@ mod tests {
         let (a, b) = (Key::of("", "pods", "d", "a"), Key::of("", "pods", "d", "b"));
         let digest = |entries: &[(&Key, u64)]| {
             let mut digest = Digest::default();
-            entries.iter().for_each(|(key, version)| digest.add(key, *version));
+            for (key, version) in entries {
+                digest.add(key, *version);
+            }
             digest
         };
         assert_eq!(digest(&[(&a, 1), (&b, 2)]), digest(&[(&b, 2), (&a, 1)]));

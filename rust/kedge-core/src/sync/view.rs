@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which node sees what: one index over the mirror store for all nodes.
 //!
-//! A node's view is its Node, the pods bound to it, and what those need: ServiceAccount, ConfigMaps,
+//! A node's view is its Node, the pods bound to it, and what those need: `ServiceAccount`, `ConfigMaps`,
 //! Secrets, and the tokens obtained for them. The index is kept by the store's watch; a reverse
-//! index finds the nodes of a changed ConfigMap. It holds keys and versions, never values, and
+//! index finds the nodes of a changed `ConfigMap`. It holds keys and versions, never values, and
 //! produces changes only for nodes that are attached. It is also the rule of authorization: what is
 //! not in a node's view does not leave for it, and what it reports is checked here.
 
@@ -93,7 +93,7 @@ impl Views {
             ("", "pods") => self.pod(changed, read, &mut out),
             ("", "nodes") => self.node(changed, &mut out),
             ("", "serviceaccounts" | "configmaps" | "secrets") => {
-                self.dependency(changed, &mut out)
+                self.dependency(changed, &mut out);
             }
             (TOKEN_GROUP, TOKEN_RESOURCE) => self.token(changed, &mut out),
             _ => {}
@@ -221,7 +221,9 @@ impl Views {
             Some(value) if !nodes.is_empty() => put(&changed.key, value, base(changed)),
             _ => delete(&changed.key),
         };
-        nodes.iter().for_each(|node| self.emit(node, change.clone(), out));
+        for node in &nodes {
+            self.emit(node, change.clone(), out);
+        }
     }
 
     fn token(&mut self, changed: &Changed, out: &mut Vec<Emit>) {
@@ -246,7 +248,7 @@ impl Views {
             Some(_) => return,
             None => delete(&changed.key),
         };
-        let node = owner.node.clone();
+        let node = Node::clone(&owner.node);
         self.emit(&node, change, out);
     }
 
@@ -258,7 +260,9 @@ impl Views {
         let Some((needs, value)) =
             bound.zip(changed.value.as_ref().and_then(|v| version::project(&key, v)))
         else {
-            old.into_iter().for_each(|old| self.unbind(&key, old, out));
+            if let Some(old) = old {
+                self.unbind(&key, old, out);
+            }
             return;
         };
         let version = version::version(&value);
@@ -298,7 +302,8 @@ impl Views {
         let node = Node::from(needs.node.as_str());
         let needs_keys =
             needs.keys.into_iter().map(|need| self.require(need, &node, read, out)).collect();
-        let pod = Pod { node: node.clone(), uid: needs.uid.into(), needs: needs_keys, version };
+        let pod =
+            Pod { node: Node::clone(&node), uid: needs.uid.into(), needs: needs_keys, version };
         self.by_node.entry(node).or_default().insert(Arc::clone(key));
         self.pods.insert(Arc::clone(key), pod);
     }
@@ -313,7 +318,9 @@ impl Views {
         self.emit(&old.node, Change { rank: RANK_POD, ..delete(key) }, out);
         let tokens: Vec<Change> =
             self.tokens_of(key, &old.uid).map(|token| delete(&token.key)).collect();
-        tokens.into_iter().for_each(|change| self.emit(&old.node, change, out));
+        for change in tokens {
+            self.emit(&old.node, change, out);
+        }
         old.needs.iter().for_each(|need| self.release(need, &old.node, out));
         self.remember_gone(key, old.node);
     }
@@ -333,12 +340,12 @@ impl Views {
             key
         });
         let needed = self.needed.get_mut(&key).expect("inserted above");
-        let count = needed.nodes.entry(node.clone()).or_default();
+        let count = needed.nodes.entry(Node::clone(node)).or_default();
         *count += 1;
         if *count == 1 && needed.version.is_some() && self.attached.contains(node) {
             let value = read(&key).and_then(|(value, _)| version::project(&key, &value));
             out.extend(
-                value.map(|value| Emit { node: node.clone(), change: put(&key, value, None) }),
+                value.map(|value| Emit { node: Node::clone(node), change: put(&key, value, None) }),
             );
         }
         key
@@ -370,7 +377,7 @@ impl Views {
             let value =
                 read(&token.key).and_then(|(value, _)| version::project(&token.key, &value));
             out.extend(value.map(|value| Emit {
-                node: owner.node.clone(),
+                node: Node::clone(&owner.node),
                 change: put(&token.key, value, None),
             }));
         }
@@ -393,7 +400,7 @@ impl Views {
 
     fn emit(&self, node: &Node, change: Change, out: &mut Vec<Emit>) {
         if self.attached.contains(node) {
-            out.push(Emit { node: node.clone(), change });
+            out.push(Emit { node: Node::clone(node), change });
         }
     }
 }

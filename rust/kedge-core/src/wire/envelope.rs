@@ -379,7 +379,8 @@ fn fields(mut bytes: &[u8], limit: usize) -> Result<Vec<&[u8]>, WireError> {
         if length > bytes.len() as u64 {
             return Err(TRUNCATED);
         }
-        let (field, rest) = bytes.split_at(length as usize);
+        let length = usize::try_from(length).map_err(|_error| TRUNCATED)?;
+        let (field, rest) = bytes.split_at(length);
         bytes = rest;
         if found.len() == limit {
             return Err(WireError::Malformed("too many fields"));

@@ -111,7 +111,7 @@ fn varint(bytes: &[u8]) -> Result<(u32, &[u8]), WireError> {
     for (index, &byte) in bytes.iter().take(5).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
-            let value = u32::try_from(value).map_err(|_| WireError::Malformed("length"))?; // five bytes hold 35 bits
+            let value = u32::try_from(value).map_err(|_error| WireError::Malformed("length"))?; // five bytes hold 35 bits
             return Ok((value, &bytes[index + 1..]));
         }
     }
@@ -124,10 +124,14 @@ fn varint(bytes: &[u8]) -> Result<(u32, &[u8]), WireError> {
 
 fn put_varint(out: &mut Vec<u8>, mut value: u32) {
     while value >= 0x80 {
-        out.push(value as u8 | 0x80);
+        out.push(low_byte(value) | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push(low_byte(value));
+}
+
+fn low_byte(value: u32) -> u8 {
+    value.to_le_bytes()[0]
 }
 
 #[cfg(test)]

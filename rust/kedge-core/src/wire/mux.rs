@@ -88,7 +88,8 @@ impl Sender {
             Frame::More { stream, data }.encode()
         };
         if stream != Stream::Control {
-            self.credit[index] -= (end - start) as u32;
+            // A chunk is at most 4096 bytes.
+            self.credit[index] -= u32::try_from(end - start).unwrap_or(u32::MAX);
         }
         self.queued -= end - start;
         self.sent[index] = end;
@@ -197,7 +198,7 @@ impl Receiver {
                 let got = outstanding - WINDOW as usize;
                 return Err(WireError::CreditExceeded { stream: stream as u8, got });
             }
-            part.outstanding = outstanding as u32;
+            part.outstanding = u32::try_from(outstanding).unwrap_or(WINDOW);
         }
         part.data.extend_from_slice(data);
         if part.data.len() < part.total {
@@ -280,7 +281,7 @@ mod tests {
     fn an_announced_length_over_the_limit_is_refused_before_memory_is_taken() {
         for (stream, limit) in [(Stream::Control, 64 << 10), (Stream::Bulk, 2 << 20)] {
             let mut receiver = Receiver::new(Limits::HUB);
-            let total = limit as u32 + 1;
+            let total = u32::try_from(limit).unwrap() + 1;
             let frame = Frame::First { stream, total, data: b"x" }.encode();
             let expected =
                 WireError::MessageTooLarge { stream: stream as u8, got: limit + 1, limit };

@@ -28,8 +28,7 @@ const POOLED: usize = 2;
 /// The first eight bytes of SHA-256: names a version of an object.
 pub fn hash(bytes: &[u8]) -> u64 {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    let first = digest.as_ref().first_chunk::<8>().expect("SHA-256 has 32 bytes");
-    u64::from_be_bytes(*first)
+    digest.as_ref().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 /// The hash of the dictionary, compared at the start of a link.
@@ -64,8 +63,10 @@ impl Packer {
         if result.is_err() || out.len() >= data.len() + MAGIC.len() {
             return plain();
         }
-        let raw = u32::try_from(data.len()).expect("messages are limited far below 4 GiB");
-        Packed { raw, data: Bytes::from(out).slice(MAGIC.len()..) }
+        match u32::try_from(data.len()) {
+            Ok(raw) => Packed { raw, data: Bytes::from(out).slice(MAGIC.len()..) },
+            Err(_) => plain(),
+        }
     }
 
     /// The bytes that `packed` stands for.
@@ -104,7 +105,9 @@ impl Packer {
         let mut all =
             Vec::with_capacity(dictionary.len() + bases.iter().map(|b| b.len()).sum::<usize>());
         all.extend_from_slice(dictionary);
-        bases.iter().for_each(|base| all.extend_from_slice(base));
+        for base in bases {
+            all.extend_from_slice(base);
+        }
         all
     }
 }
