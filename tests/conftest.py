@@ -5,9 +5,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.rig.containerd import Containerd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 settings.register_profile(
     "fast", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -50,3 +56,14 @@ def _why_not(config: pytest.Config) -> str | None:
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     missing = [name for name in NEEDED if shutil.which(name, path=path) is None]
     return f"missing programs: {', '.join(missing)}" if missing else None
+
+
+@pytest.fixture(scope="session")
+def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
+    """A containerd of our own for all tests of a run; nothing of it is left afterwards."""
+    instance = Containerd(tmp_path_factory.mktemp("containerd"))
+    try:
+        instance.start()
+        yield instance
+    finally:
+        instance.stop()
