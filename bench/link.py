@@ -29,7 +29,12 @@ def one_life(system: System) -> int:
     maps = "/api/v1/namespaces/default/configmaps"
     system.api.create(
         maps,
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "life"}, "data": {"key": "one"}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "life"},
+            "data": {"key": "one"},
+        },
     )
     watch = Watch(Api(system.kubeconfig), PODS)
     try:

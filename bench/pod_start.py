@@ -49,7 +49,9 @@ def remove_pods(system: System, names: list[str]) -> None:
         watch.close()
 
 
-def measure(bench: Bench, system: System, count: int, goal: float, baseline: float, label: str) -> float:
+def measure(
+    bench: Bench, system: System, count: int, goal: float, baseline: float, label: str
+) -> float:
     """Starts and removes ``count`` pods; prints p50 and last, returns last."""
     names = [f"{label}-{number}" for number in range(count)]
     times = start_pods(system, names)
@@ -66,9 +68,7 @@ def main() -> int:
         with System(Path(directory) / "near") as system:
             start_pods(system, ["warm-up"])
             remove_pods(system, ["warm-up"])
-            one = sorted(
-                measure_one(system, f"one-{round_number}") for round_number in range(5)
-            )
+            one = sorted(measure_one(system, f"one-{round_number}") for round_number in range(5))
             bench.figure("pods_1", percentile(one, 0.5), "s", goal=0.35, baseline=0.93)
             last = {1: percentile(one, 0.5)}
             for count, goal, baseline in ((20, 1.9, 3.52), (50, 5.5, 9.37)):

@@ -23,7 +23,10 @@ COUNT = 20
 
 def main() -> int:
     bench = Bench("reboot")
-    with tempfile.TemporaryDirectory(prefix="kedge-bench-") as directory, System(Path(directory)) as system:
+    with (
+        tempfile.TemporaryDirectory(prefix="kedge-bench-") as directory,
+        System(Path(directory)) as system,
+    ):
         start_pods(system, [f"pod-{number}" for number in range(COUNT)])
         system.cut_link()
         seconds = system.reboot_node(running=COUNT, seconds=120)

@@ -101,7 +101,9 @@ class Bench:
 def commit() -> str:
     """The commit that was measured, with ``-dirty`` when the tree differs from it."""
     git = ["git", "-C", str(REPOSITORY)]
-    head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
+    head = subprocess.run(
+        [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+    )
     changes = subprocess.run(
         [*git, "status", "--porcelain", "--untracked-files=no", "--", ":!bench/results"],
         capture_output=True,
@@ -114,7 +116,11 @@ def commit() -> str:
 def machine() -> dict[str, object]:
     """What the figures depend on, without names of machines."""
     model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
         platform.machine(),
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -29,7 +29,9 @@ def main() -> int:
             cwd=REPOSITORY, capture_output=True, text=True, check=True,
         )  # fmt: skip
     figures = json.loads(done.stdout)
-    bench.figure("durable_writes", figures["writes_per_second"], "1/s", goal=20_000, better="higher")
+    bench.figure(
+        "durable_writes", figures["writes_per_second"], "1/s", goal=20_000, better="higher"
+    )
     bench.figure("reads", figures["reads_per_second"], "1/s", goal=200_000, better="higher")
     return bench.finish()
 

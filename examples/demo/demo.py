@@ -96,7 +96,9 @@ def all_ready(count: int) -> Callable[[dict], bool]:
 
 def story(system: System, report: Report) -> None:
     seconds = timed(system.start)
-    report.step(f"control plane up, node joined through one TLS connection and Ready, in {seconds:.1f} s")
+    report.step(
+        f"control plane up, node joined through one TLS connection and Ready, in {seconds:.1f} s"
+    )
     nodes = system.kubectl("get", "nodes")
     check("Ready" in nodes and system.node_name in nodes, "kubectl get nodes shows the node Ready")
     print("\n".join(f"      {line}" for line in nodes.splitlines()))
@@ -108,7 +110,9 @@ def story(system: System, report: Report) -> None:
     system.kubectl("apply", "-f", str(manifest))
     last = pods.wait(all_ready(REPLICAS), 60) - begin
     check(len(system.running_containers()) == REPLICAS, "containerd runs one container per pod")
-    report.step(f"kubectl apply: {REPLICAS} pods Ready as containerd containers, last after {last:.2f} s")
+    report.step(
+        f"kubectl apply: {REPLICAS} pods Ready as containerd containers, last after {last:.2f} s"
+    )
 
     agent = system.edge.pid if system.edge else 0
     memory = sum(rss_bytes(pid) for pid in [agent, *children(agent)]) / 1e6
@@ -118,23 +122,37 @@ def story(system: System, report: Report) -> None:
 
     before = web_pods(system)
     system.cut_link()
-    wait_until(lambda: system.status()["link"]["state"] != "connected", 40, "the node notices the cut")
+    wait_until(
+        lambda: system.status()["link"]["state"] != "connected", 40, "the node notices the cut"
+    )
     report.step("link cut; the node knows it (kedge status), and its pods run on")
     victim = next(iter(before.values()))["container"].split("://")[1]
     system.containerd.ctr("tasks", "kill", "--signal", "SIGKILL", victim)
     wait_until(
-        lambda: victim not in system.running_containers() and len(system.running_containers()) == REPLICAS,
+        lambda: (
+            victim not in system.running_containers()
+            and len(system.running_containers()) == REPLICAS
+        ),
         40,
         "a killed container is started again without the cloud",
     )
     report.step("a container was killed meanwhile: started again without the cloud")
 
     seconds = system.reboot_node(running=REPLICAS, seconds=60)
-    report.step(f"node rebooted without its cloud (runtime empty): all {REPLICAS} pods run again after {seconds:.2f} s")
+    report.step(
+        f"node rebooted without its cloud (runtime empty): all {REPLICAS} pods run again after {seconds:.2f} s"
+    )
     running = set(system.running_containers())
 
     system.kubectl("create", "configmap", "unrelated", "--from-literal=a=b")
-    system.kubectl("patch", "configmap", "web", "--type=merge", "-p", json.dumps({"data": {"greeting": "again"}}))
+    system.kubectl(
+        "patch",
+        "configmap",
+        "web",
+        "--type=merge",
+        "-p",
+        json.dumps({"data": {"greeting": "again"}}),
+    )
     gone = sorted(before)[0]
     system.kubectl("delete", "pod", gone, "--wait=false")
     sent = system.link_bytes()
@@ -155,11 +173,21 @@ def story(system: System, report: Report) -> None:
         f"link back: node Ready after {seconds:.2f} s; the deleted pod is gone and replaced, "
         f"{REPLICAS - 1} kept their containers; {(system.link_bytes() - sent) / 1000:.1f} KB crossed the link"
     )
-    volume = f"/etc/web/greeting"
+    volume = "/etc/web/greeting"
     container = sorted(kept)[0]
     wait_until(
-        lambda: system.containerd.ctr("tasks", "exec", "--exec-id", f"demo-{time.monotonic_ns()}", container, "cat", volume)
-        == "again",
+        lambda: (
+            system.containerd.ctr(
+                "tasks",
+                "exec",
+                "--exec-id",
+                f"demo-{time.monotonic_ns()}",
+                container,
+                "cat",
+                volume,
+            )
+            == "again"
+        ),
         20,
         "the changed ConfigMap reached a running pod",
     )
@@ -192,7 +220,9 @@ def main() -> int:
             system.stop()
         check(not system.containerd.shims(), "nothing is left running")
     report.step("everything removed")
-    print(f"\nkedge demo: all {report.steps} steps held, in {time.monotonic() - report.begin:.0f} s")
+    print(
+        f"\nkedge demo: all {report.steps} steps held, in {time.monotonic() - report.begin:.0f} s"
+    )
     return 0
 
 

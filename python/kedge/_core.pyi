@@ -14,6 +14,7 @@ class Runtime:
 # --- store -------------------------------------------------------------------------------------
 
 _Key = tuple[str, str, str, str]
+_List = list
 
 class Store:
     def __new__(
@@ -39,11 +40,11 @@ class Store:
         continue_token: str,
         at_revision: int,
     ) -> tuple[list[tuple[_Key, bytes, int]], int, str]: ...
-    def owned(self, uid: str) -> list[tuple[_Key, bytes, int]]: ...  # type: ignore[valid-type]
+    def owned(self, uid: str) -> _List[tuple[_Key, bytes, int]]: ...
     def submit(self, ticket: int, ops: Sequence[tuple[int, _Key, int, bytes]]) -> None: ...
-    def commit_now(self, ops: Sequence[tuple[int, _Key, int, bytes]]) -> list[int]: ...  # type: ignore[valid-type]
+    def commit_now(self, ops: Sequence[tuple[int, _Key, int, bytes]]) -> _List[int]: ...
     def fileno(self) -> int: ...
-    def drain(self, limit: int) -> list[tuple[int, list[int], Exception | None]]: ...  # type: ignore[valid-type]
+    def drain(self, limit: int) -> _List[tuple[int, _List[int], Exception | None]]: ...
     def watch(
         self,
         resources: Sequence[tuple[str, str]],
@@ -56,7 +57,7 @@ class Store:
     def revision(self) -> int: ...
     @property
     def store_id(self) -> int: ...
-    def stats(self) -> list[tuple[str, int]]: ...  # type: ignore[valid-type]
+    def stats(self) -> _List[tuple[str, int]]: ...
     def trim(self) -> None: ...
     def close(self) -> None: ...
 
@@ -194,9 +195,7 @@ class ApiServer:
     def drain(
         self, limit: int
     ) -> list[
-        tuple[
-            int, str, str, str, str, str, str, str, str, str, str, list[str], str, str, bytes
-        ]
+        tuple[int, str, str, str, str, str, str, str, str, str, str, list[str], str, str, bytes]
     ]: ...
     def respond(
         self,

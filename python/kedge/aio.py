@@ -14,17 +14,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hasha
 from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 K = TypeVar("K", bound=Hashable)
 
 
-class Inbox(Protocol[T_co]):
+class Inbox(Protocol[T]):
     """A queue filled by Rust threads."""
 
     def fileno(self) -> int:
         """The descriptor that is readable while something waits."""
 
-    def drain(self, limit: int) -> list[T_co]:
+    def drain(self, limit: int) -> list[T]:
         """Up to ``limit`` items, in order; empty when nothing waits."""
 
 
@@ -141,7 +140,11 @@ class KeyedQueue(Generic[K]):
             self._wake.set()
 
     async def work(
-        self, handler: Callable[[K], Awaitable[None]], *, workers: int, failed: Callable[[K, Exception], None]
+        self,
+        handler: Callable[[K], Awaitable[None]],
+        *,
+        workers: int,
+        failed: Callable[[K, Exception], None],
     ) -> None:
         """Runs ``handler`` for keys as they fall due, ``workers`` at a time, until cancelled.
 
@@ -156,7 +159,7 @@ class KeyedQueue(Generic[K]):
                 key = await self.get()
                 try:
                     await handler(key)
-                except Exception as error:  # noqa: BLE001 - one key's failure must not end the others
+                except Exception as error:
                     failed(key, error)
                 finally:
                     self.done(key)

@@ -121,7 +121,7 @@ def node_store(tmp_path: Path) -> Iterator[Store]:
 
 
 async def until(claim: Callable[[], bool]) -> None:
-    while not claim():  # noqa: ASYNC110 - what is waited for happens in Rust
+    while not claim():
         await asyncio.sleep(0.01)
 
 

@@ -64,7 +64,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 async def until(holds: Any) -> None:
     async with asyncio.timeout(5):
-        while not holds():  # noqa: ASYNC110 - what is waited for is anything that a test can see
+        while not holds():
             await asyncio.sleep(0.005)
 
 

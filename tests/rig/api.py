@@ -7,6 +7,7 @@ The standard library only, so that what it measures is the server and not a clie
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import ssl
@@ -182,10 +183,8 @@ class Watch:
         """Ends the watch."""
         sock = self._connection.sock
         if sock is not None:
-            try:
+            with contextlib.suppress(OSError):
                 sock.shutdown(2)
-            except OSError:
-                pass
         self._thread.join(5)
         self._connection.close()
 

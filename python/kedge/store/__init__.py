@@ -10,12 +10,14 @@ see (``kedge.sync``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from kedge import _core, aio  # noqa: TID251 - this file is the face of the store in _core
 from kedge.api.keys import ObjectKey
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
 ANY = -1
 """Expect anything, or nothing."""
@@ -103,7 +105,10 @@ class Watch:
     async def __aiter__(self) -> AsyncIterator[list[Event]]:
         """Yields batches until the watch falls too far behind (``Gone``) or the caller stops."""
         async for batch in aio.batches(self._inner):
-            yield [Event(kind, ObjectKey(*key), *rest) for kind, key, *rest in batch]
+            yield [
+                Event(kind, ObjectKey(*key), revision, value, previous, created)
+                for kind, key, revision, value, previous, created in batch
+            ]
 
     def close(self) -> None:
         """Ends it; a drain afterwards raises ``Closed``."""
@@ -155,7 +160,14 @@ class Store:
         primary = mode == "primary"
         return cls(
             _core.Store(
-                str(path), primary, history, history_bytes, map_size, durable, seal_key, list(sealed)
+                str(path),
+                primary,
+                history,
+                history_bytes,
+                map_size,
+                durable,
+                seal_key,
+                list(sealed),
             )
         )
 
@@ -216,11 +228,16 @@ class Store:
         items, revision, token = self.handle.list(
             group, resource, namespace, labels, fields, limit, continue_token, at_revision
         )
-        return Page([Listed(ObjectKey(*key), value, rev) for key, value, rev in items], revision, token)
+        return Page(
+            [Listed(ObjectKey(*key), value, rev) for key, value, rev in items], revision, token
+        )
 
     def owned(self, uid: str) -> Sequence[Listed]:
         """Objects that name ``uid`` among their owners."""
-        return [Listed(ObjectKey(*key), value, revision) for key, value, revision in self.handle.owned(uid)]
+        return [
+            Listed(ObjectKey(*key), value, revision)
+            for key, value, revision in self.handle.owned(uid)
+        ]
 
     def watch(
         self,

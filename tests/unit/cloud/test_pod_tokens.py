@@ -38,7 +38,7 @@ def tokens(store):
 
 async def until(check):
     async with asyncio.timeout(10):
-        while not check():  # noqa: ASYNC110 - the store tells nobody
+        while not check():
             await asyncio.sleep(0.005)
 
 

@@ -44,7 +44,7 @@ async def running(rig):
     try:
         yield
         async with asyncio.timeout(10):
-            while len(rig.reports) or rig.api.active:  # noqa: ASYNC110 - the end of nothing is no event
+            while len(rig.reports) or rig.api.active:
                 await asyncio.sleep(0)
             await asyncio.sleep(0.01)
     finally:
