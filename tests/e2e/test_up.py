@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -70,6 +70,12 @@ class Up:
     def stop(self) -> int:
         return self.process.stop(40) if self.process else 0
 
+    def unmount(self) -> None:
+        """What a node leaves mounted for its running pods."""
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in reversed([one for one in mounts if one.startswith(str(self.directory))]):
+            subprocess.run(["umount", mount], check=True)
+
 
 @pytest.fixture
 def control(tmp_path: Path) -> Iterator[Up]:
@@ -90,7 +96,8 @@ def test_without_a_node_kubectl_can_get_and_apply(control: Up) -> None:
     assert {pod["status"]["phase"] for pod in pods} == {"Pending"}
     assert (control.directory / "kubeconfig").stat().st_mode & 0o777 == 0o600
     second = kedge("up", "--dir", str(control.directory), "--no-edge", *ports(), log=control.log)
-    assert second.stop(10) == 1
+    wait_until(lambda: not second.is_running(), 10, "the second gives up")
+    assert second.stop() == 1
     assert "[AlreadyRunning]" in control.log.read_text()
     below = children(process.pid)
     assert len(below) == 2
@@ -127,6 +134,16 @@ def test_a_killed_role_comes_back_and_nothing_written_is_lost(control: Up) -> No
     assert token.count(".") == 3
 
 
+def status(up: Up) -> dict[str, Any]:
+    words = ["status", "--dir", str(up.directory / "edge"), "--json"]
+    found: dict[str, Any] = json.loads(python_module("kedge.ctl", *words))
+    return found
+
+
+def running(up: Up) -> int:
+    return sum(pod["phase"] == "Running" for pod in status(up)["pods"])
+
+
 @pytest.fixture
 def containerd(tmp_path: Path) -> Iterator[Containerd]:
     runtime = Containerd(tmp_path / "runtime")
@@ -147,11 +164,9 @@ def test_with_a_node_a_deployment_runs_as_containers(
         up.kubectl("apply", "-f", "-", given=DEPLOYMENT)
         up.kubectl("rollout", "status", "deployment/web", "--timeout=40s")
         assert len(containerd.running_containers()) == 2
-        status = python_module("kedge.ctl", "status", "--dir", str(up.directory / "edge"), "--json")
-        found = json.loads(status)
-        assert found["link"]["state"] == "connected"
-        assert found["agent"]["running"]
-        assert [pod["phase"] for pod in found["pods"]] == ["Running", "Running"]
+        wait_until(lambda: running(up) == 2, 10, "the status says so")
+        assert status(up)["link"]["state"] == "connected"
+        assert status(up)["agent"]["running"]
         assert up.stop() == 0
         stopped = python_module("kedge.ctl", "status", "--dir", str(up.directory / "edge"))
         assert "agent     stopped" in stopped
@@ -159,3 +174,5 @@ def test_with_a_node_a_deployment_runs_as_containers(
         assert len(containerd.running_containers()) == 2
     finally:
         up.stop()
+        containerd.stop()
+        up.unmount()

@@ -116,7 +116,7 @@ class Containerd:
         """Ids of running containers, sandboxes left out."""
         running = set(self.running_tasks())
         sandboxes = set(
-            self.ctr("containers", "list", "-q", "labels.io.cri-containerd.kind==sandbox").split()
+            self.ctr("containers", "list", "-q", 'labels."io.cri-containerd.kind"==sandbox').split()
         )
         return sorted(running - sandboxes)
 
