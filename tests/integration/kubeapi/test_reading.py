@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 from tests.integration.kubeapi.conftest import Api, labelled, pod
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
@@ -179,3 +181,14 @@ def test_health_and_version_need_no_one(api: Api) -> None:
     assert api.get("/version", client="").json["major"] == "1"
     api.server.set_ready(ready=False)
     assert api.get("/readyz", client="").status == 503
+
+
+def test_a_large_list_is_compressed_for_who_asks(api: Api) -> None:
+    for number in range(200):
+        api.put(pod(f"p{number:04}", filler="x" * 1_000))
+    plain = api.get("/api/v1/pods")
+    packed = api.get("/api/v1/pods", Accept_Encoding="gzip")
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body
+    assert "content-encoding" not in api.get("/healthz", Accept_Encoding="gzip").headers

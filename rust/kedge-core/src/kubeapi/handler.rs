@@ -18,6 +18,7 @@ use super::auth::{AUTHENTICATED, Authenticator};
 use super::body::{Body, BodyReader, JSON, answer, refusal, streamed};
 use super::config::{Catalogue, Config, Limits, Resource, seconds};
 use super::documents::{Documents, Found, unchanged};
+use super::gzip;
 use super::path::{self, Route, Target, Verb};
 use super::policy::{Identity, Policy};
 use super::query::{ListOptions, Query};
@@ -47,6 +48,12 @@ pub(super) struct Handler {
 }
 
 type Answer = Result<Response<Body>, Failure>;
+
+/// An answer that ends by itself may be compressed; the lines of a watch must not wait in a buffer.
+enum Answered {
+    Whole(Response<Body>),
+    Watch(Response<Body>),
+}
 
 /// A request on a resource, understood and allowed.
 struct Call {
@@ -88,8 +95,12 @@ impl Handler {
         if let Some(open) = self.open_to_all(request.uri().path()) {
             return open;
         }
+        let packs = gzip::accepted(request.headers());
         match self.known(request, peer).await {
-            Ok(response) => response,
+            Ok(Answered::Whole(response)) if packs => {
+                gzip::compress(response, self.limits.gzip_bytes)
+            }
+            Ok(Answered::Whole(response) | Answered::Watch(response)) => response,
             Err(failure) => {
                 let mut response = refusal(&failure);
                 if failure.code == 401 {
@@ -114,12 +125,16 @@ impl Handler {
         }
     }
 
-    async fn known(&self, request: Request<Incoming>, peer: Option<&Identity>) -> Answer {
+    async fn known(
+        &self,
+        request: Request<Incoming>,
+        peer: Option<&Identity>,
+    ) -> Result<Answered, Failure> {
         let who = self.authenticate(request.headers(), peer)?;
         let accept = header(request.headers(), &ACCEPT);
         let route = path::parse(request.uri().path())?;
         let Route::Resource(target) = route else {
-            return self.document(&request, &who, &accept);
+            return self.document(&request, &who, &accept).map(Answered::Whole);
         };
         let query = Query::parse(request.uri().query().unwrap_or_default())?;
         let verb = target
@@ -131,18 +146,19 @@ impl Handler {
         let call = Call { verb, target, query, who, accept };
         let resource = self.resource(&call)?;
         if verb == "watch" {
-            return self.watch(resource, &call);
+            return self.watch(resource, &call).map(Answered::Watch);
         }
         let _permit = self
             .requests
             .try_acquire()
             .map_err(|_full| Failure::busy("too many requests at a time, try again", 1))?;
         let reads_object = matches!(call.target.subresource.as_str(), "" | "status");
-        match verb {
+        let answer = match verb {
             "get" if reads_object => self.get(resource, &call),
             "list" => self.list(resource, call).await,
             _ => self.ask(call, request).await,
-        }
+        };
+        answer.map(Answered::Whole)
     }
 
     fn authenticate(

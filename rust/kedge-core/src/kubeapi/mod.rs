@@ -13,6 +13,7 @@ mod body;
 mod config;
 mod connection;
 mod documents;
+mod gzip;
 mod handler;
 mod object;
 mod path;
