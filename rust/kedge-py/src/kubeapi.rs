@@ -6,7 +6,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::door::Enter;
-use crate::error::into_py;
 use crate::runtime::Runtime;
 use crate::store::Store;
 
@@ -15,6 +14,9 @@ use crate::store::Store;
 pub(crate) struct ApiServer {
     inner: kubeapi::ApiServer,
 }
+
+/// Request number, status, content type, body, headers.
+type Answered = (u64, u16, String, Vec<u8>, Vec<(String, String)>);
 
 #[pymethods]
 impl ApiServer {
@@ -40,16 +42,12 @@ impl ApiServer {
         PyList::new(py, rows.collect::<PyResult<Vec<_>>>()?)
     }
 
-    fn respond(
-        &self,
-        id: u64,
-        status: u16,
-        content_type: String,
-        body: &[u8],
-        headers: Vec<(String, String)>,
-    ) -> PyResult<bool> {
-        let reply = Reply { status, content_type, body: body.to_vec().into(), headers };
-        self.inner.respond(id, reply).map_err(into_py)
+    fn respond(&self, py: Python<'_>, answers: Vec<Answered>) -> usize {
+        let waited = |(id, status, content_type, body, headers): Answered| {
+            let reply = Reply { status, content_type, body: body.into(), headers };
+            self.inner.respond(id, reply)
+        };
+        py.detach(|| answers.into_iter().filter_map(|one| waited(one).then_some(())).count())
     }
 
     fn set_document(&self, path: &str, media_type: &str, body: &[u8], etag: &str) {

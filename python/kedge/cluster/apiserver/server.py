@@ -176,6 +176,7 @@ class Server:
     ) -> None:
         self._server = _core.ApiServer(runtime, store.handle, config.to_json())
         self._handle = handle
+        self._answers: list[tuple[int, int, str, bytes, Sequence[tuple[str, str]]]] = []
 
     @property
     def port(self) -> int:
@@ -206,7 +207,14 @@ class Server:
             logger.exception("%s %s failed", request.method, request.path)
             response = failure(ApiError("the request failed inside the server"))
         status, body, content_type, headers = response
-        self._server.respond(request.id, status, content_type, body, list(headers))
+        if not self._answers:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._answers.append((request.id, status, content_type, body, headers))
+
+    def _flush(self) -> None:
+        """Sends what was decided in one turn of the loop together: each call may wake a thread."""
+        answers, self._answers = self._answers, []
+        self._server.respond(answers)
 
     def close(self) -> None:
         """Stops listening, ends watches, and lets answers under way finish."""

@@ -38,7 +38,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::runtime::Runtime;
 use crate::store::Store;
-use crate::{Error, Kind, Result};
+use crate::{Error, Result};
 
 pub use queue::{Question, Reply};
 
@@ -55,7 +55,8 @@ impl ApiServer {
         let acceptor = TlsAcceptor::from(tls::server_config(&config)?);
         let listen = config.listen;
         let listener = runtime.block_on(TcpListener::bind(listen))?.map_err(|error| {
-            Error::new(Error::from(error).kind, format!("cannot listen on: {listen}"))
+            let Error { kind, message } = error.into();
+            Error::new(kind, format!("cannot listen on: {listen}: {message}"))
         })?;
         let address = listener.local_addr()?;
         let handler = Arc::new(handler::Handler::new(store, config)?);
@@ -78,13 +79,9 @@ impl ApiServer {
         self.handler.questions.drain(limit)
     }
 
-    /// Answers request `id`; whether its client still waited.
-    pub fn respond(&self, id: u64, reply: Reply) -> Result<bool> {
-        if !(100..1000).contains(&reply.status) {
-            let message = format!("status: wanted 100 to 999, got: {}", reply.status);
-            return Err(Error::new(Kind::Invalid, message));
-        }
-        Ok(self.handler.questions.answer(id, reply))
+    /// Answers request `id`; whether its client still waited. A status that is none becomes 500.
+    pub fn respond(&self, id: u64, reply: Reply) -> bool {
+        self.handler.questions.answer(id, reply)
     }
 
     /// Sets what GET of `path` answers to clients that accept `media_type`.
