@@ -23,7 +23,11 @@ app = typer.Typer(
 token_app = typer.Typer(
     help="Join tokens: what lets a machine become a node.", no_args_is_help=True
 )
+store_app = typer.Typer(
+    help="Look into a store of a stopped node or cluster.", no_args_is_help=True
+)
 app.add_typer(token_app, name="token")
+app.add_typer(store_app, name="store")
 
 Directory = Annotated[Path, typer.Option("--dir", help="Where everything is kept.")]
 Kubeconfig = Annotated[
@@ -145,6 +149,32 @@ def token_revoke(
 
     command.revoke(kubeconfig, token_id)
     print(f"token {token_id} revoked")
+
+
+@store_app.command("dump")
+def store_dump(
+    path: Annotated[Path, typer.Argument(help="The store's directory.")],
+    resource: Annotated[
+        str, typer.Option(help="Only this resource, as in pods or deployments.apps.")
+    ] = "",
+) -> None:
+    """Print all objects of a store whose owner is stopped, one JSON object a line."""
+    from kedge.ctl import store_commands as command  # noqa: PLC0415 - each command loads its own
+
+    command.dump(path, resource)
+
+
+@store_app.command("get")
+def store_get(
+    path: Annotated[Path, typer.Argument(help="The store's directory.")],
+    resource: Annotated[str, typer.Argument(help="As in pods or deployments.apps.")],
+    name: Annotated[str, typer.Argument(help="The object's name.")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")] = "",
+) -> None:
+    """Print one object of a store whose owner is stopped."""
+    from kedge.ctl import store_commands as command  # noqa: PLC0415 - each command loads its own
+
+    command.get(path, resource, namespace, name)
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ up Run all of kedge on this machine, in the foreground, until interrupted.
 join Make this machine a node: get its certificate, write its configuration.
 status Show how the node in a directory is: link, store, pods, what waits to be sent.
 version Print the version.
-token Join tokens: what lets a machine become a node."""
+token Join tokens: what lets a machine become a node.
+store Look into a store of a stopped node or cluster."""
 
 UP_FLAGS = {
     "--dir",
