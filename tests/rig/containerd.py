@@ -78,7 +78,7 @@ class Containerd:
         for pid in self.shims():
             _kill(pid)
         wait_until(lambda: not self.shims(), 10, "the shims are gone")
-        self._unmount()
+        unmount_below(self.directory)
         subprocess.run(
             ["ip", "link", "delete", self.bridge], capture_output=True, check=False, env=_env()
         )
@@ -230,21 +230,17 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
         for path in data.glob("*/[0-9]*"):
             path.unlink(missing_ok=True)
 
-    def _unmount(self) -> None:
-        for _ in range(3):
-            lines = Path("/proc/self/mounts").read_text().splitlines()
-            ours = [
-                line.split()[1]
-                for line in lines
-                if line.split()[1].startswith(f"{self.directory}/")
-            ]
-            if not ours:
-                return
-            for path in reversed(ours):
-                subprocess.run(
-                    ["umount", "--lazy", path], capture_output=True, check=False, env=_env()
-                )
-            time.sleep(0.1)
+
+def unmount_below(directory: Path) -> None:
+    """Takes away every mount below a directory, the innermost first."""
+    for _ in range(3):
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+        ours = [line.split()[1] for line in lines if line.split()[1].startswith(f"{directory}/")]
+        if not ours:
+            return
+        for path in reversed(ours):
+            subprocess.run(["umount", "--lazy", path], capture_output=True, check=False, env=_env())
+        time.sleep(0.1)
 
 
 def _env() -> dict[str, str]:

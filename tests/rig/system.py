@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.rig.api import Api, Watch, is_ready
-from tests.rig.containerd import Containerd
+from tests.rig.containerd import Containerd, unmount_below
 from tests.rig.processes import Process, free_port, kedge, python_module, wait_until
 from tests.rig.proxy import Proxy
 
@@ -216,5 +216,6 @@ class System:
         if self.proxy is not None:
             self.proxy.stop()
         self.containerd.stop()
+        unmount_below(self.directory.absolute())
         if self._api is not None:
             self._api.close()
