@@ -154,7 +154,7 @@ class Pods:
         if event.key.resource == "pods":
             if event.type == "DELETE":
                 self._vanished(event.key)
-            elif event.value is not None:
+            else:
                 self._desired(event.key, json.loads(event.value))
             return
         if (event.key.group, event.key.resource) == objects.TOKENS:
@@ -165,7 +165,7 @@ class Pods:
                 self._workers[uid].objects_changed()
 
     def _token_changed(self, event: Event) -> None:
-        if event.value is None:
+        if event.type == "DELETE":
             return
         uid = (json.loads(event.value).get("spec") or {}).get("podUID")
         worker = self._workers.get(uid)
