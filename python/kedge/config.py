@@ -96,6 +96,9 @@ def load(kind: type[T], path: Path | None, overrides: dict[str, Any]) -> T:
     for name, value in overrides.items():
         if value is not None:
             values[name] = _value(hints[name], value, f"--{_dashed(name)}")
+    level = environment(ENV_LOG_LEVEL)
+    if level and "log_level" in hints:
+        values.setdefault("log_level", level)
     try:
         return kind(**values)
     except ValueError as error:

@@ -128,3 +128,21 @@ def test_flags_come_from_the_fields_and_help_from_the_docstring():
     parsed = parser.parse_args(["--names", "a", "b", "--no-enabled", "--lease-seconds", "3"])
     loaded = config.from_flags(Settings, parsed)
     assert loaded == Settings(names=("a", "b"), enabled=False, lease_seconds=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """A role's settings.
+
+    Attributes:
+        log_level: how loud.
+    """
+
+    log_level: str = "INFO"
+
+
+def test_the_log_level_comes_from_the_environment_when_nothing_else_says_it(monkeypatch):
+    monkeypatch.setenv(config.ENV_LOG_LEVEL, "DEBUG")
+    assert config.load(Logging, None, {}).log_level == "DEBUG"
+    assert config.load(Logging, None, {"log_level": "ERROR"}).log_level == "ERROR"
+    assert config.load(Settings, None, {}) == Settings()

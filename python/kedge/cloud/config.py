@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +14,8 @@ class CloudConfig:
     """Settings of ``python -m kedge.cloud``.
 
     Attributes:
-        kubeconfig: how to reach the API server; its user needs what docs/reference/config.md lists.
+        kubeconfig: how to reach the API server; what its user must be allowed is listed in
+            docs/reference/config.md.
         data_dir: where the mirror of the API is kept; it can be lost, and is filled again.
         listen: address and port for nodes: the link and joining, one port.
         advertise: names and addresses that nodes dial; they go into the server certificate, beside
@@ -29,9 +33,9 @@ class CloudConfig:
     data_dir: str = "kedge-data/cloud"
     listen: str = "0.0.0.0:10000"
     advertise: tuple[str, ...] = ()
-    node_certificate_days: int = 365
-    server_certificate_days: int = 90
-    lease_seconds: int = 10
-    report_workers: int = 32
-    join_per_minute: int = 60
+    node_certificate_days: Annotated[int, Meta(ge=1, le=3650)] = 365
+    server_certificate_days: Annotated[int, Meta(ge=1, le=3650)] = 90
+    lease_seconds: Annotated[int, Meta(ge=1, le=30)] = 10
+    report_workers: Annotated[int, Meta(ge=1, le=1024)] = 32
+    join_per_minute: Annotated[int, Meta(ge=1, le=100_000)] = 60
     log_level: str = "INFO"
