@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ from kedge.api.keys import ObjectKey
 from kedge.errors import Disconnected, Rejected
 from kedge.hub import certificates
 from kedge.hub.client import HubClient, read_link_record
+from kedge.hub.renewal import CertificateRenewal
 from kedge.hub.server import HubServer
 from kedge.runtime import Runtime
-from kedge.store import Store, delete, put
+from kedge.store import Op, Store, delete, put
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -63,11 +65,17 @@ class Cloud:
             client=True,
         )
 
-    def client(self, store: Store, node: str = "edge-1") -> HubClient:
+    async def mirror_now(self, *writes: Op) -> None:
+        """Writes to the mirror, and waits until the hub's views have it."""
+        self.mirror.commit_now(writes)
+        pods = len(self.mirror.list("", "pods").items)
+        await until(lambda: self.hub.stats()["pods"] == pods)
+
+    def client(self, store: Store, node: str = "edge-1", server: str = "") -> HubClient:
         return HubClient(
             self.runtime,
             store,
-            server=f"127.0.0.1:{self.hub.port}",
+            server=server or f"127.0.0.1:{self.hub.port}",
             node=node,
             ca=self.ca.certificate,
             certificate=self.node_certificate(node),
@@ -126,13 +134,11 @@ async def until(claim: Callable[[], bool]) -> None:
 
 
 async def test_pods_and_what_they_need_reach_their_node(cloud: Cloud, node_store: Store) -> None:
-    cloud.mirror.commit_now(
-        [
-            put(*config_map("config-web", "1")),
-            put(*config_map("config-other", "1")),
-            put(pod_key("web"), pod("web", "edge-1")),
-            put(pod_key("other"), pod("other", "edge-2")),
-        ]
+    await cloud.mirror_now(
+        put(*config_map("config-web", "1")),
+        put(*config_map("config-other", "1")),
+        put(pod_key("web"), pod("web", "edge-1")),
+        put(pod_key("other"), pod("other", "edge-2")),
     )
     async with cloud.linked(node_store):
         assert [item.key.name for item in node_store.list("", "pods").items] == ["web"]
@@ -156,7 +162,7 @@ async def test_pods_and_what_they_need_reach_their_node(cloud: Cloud, node_store
 async def test_a_report_waits_until_the_cloud_has_acknowledged_it(
     cloud: Cloud, node_store: Store
 ) -> None:
-    cloud.mirror.commit_now([put(pod_key("web"), pod("web", "edge-1"))])
+    await cloud.mirror_now(put(pod_key("web"), pod("web", "edge-1")))
     async with cloud.linked(node_store) as client:
         key, value = report("web", "Running")
         node_store.commit_now([put(key, value)])
@@ -172,7 +178,7 @@ async def test_a_report_waits_until_the_cloud_has_acknowledged_it(
 async def test_a_foreign_report_is_refused_and_logged(
     cloud: Cloud, node_store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cloud.mirror.commit_now([put(pod_key("web"), pod("web", "edge-2"))])
+    await cloud.mirror_now(put(pod_key("web"), pod("web", "edge-2")))
     async with cloud.linked(node_store) as client, asyncio.TaskGroup() as group:
 
         async def pump() -> None:
@@ -205,12 +211,46 @@ async def test_requests_are_answered_refused_or_fail_without_a_link(
         with pytest.raises(Rejected, match="404: no"):
             await client.request("what", b"no")
         answering.cancel()
-    early = cloud.client(node_store)
+    early = cloud.client(node_store, server="127.0.0.1:1")
     async with asyncio.TaskGroup() as group:
         running = group.create_task(early.run())
         with pytest.raises(Disconnected, match="the link is down"):
             await early.request("echo", b"")
         running.cancel()
+
+
+async def test_a_certificate_is_renewed_at_half_its_life_without_dropping_the_link(
+    cloud: Cloud, node_store: Store, tmp_path: Path
+) -> None:
+    pair = cloud.node_certificate("edge-1")
+    (tmp_path / "node.crt").write_text(pair.certificate)
+    (tmp_path / "node.key").write_text(pair.key)
+
+    async def answer() -> None:
+        async for batch in cloud.hub.events():
+            for event in batch:
+                if event[0] == "request":
+                    csr = json.loads(event[5])["csr"]
+                    signed = certificates.sign_csr(
+                        cloud.ca,
+                        csr,
+                        common_name="system:node:edge-1",
+                        organizations=["system:nodes"],
+                        days=2,
+                    )
+                    body = json.dumps({"certificate": signed}).encode()
+                    cloud.hub.respond(event[2], event[3], 200, body)
+
+    async with cloud.linked(node_store) as client, asyncio.TaskGroup() as group:
+        later = CertificateRenewal(client, tmp_path, clock=lambda: time.time() + 13 * 3600)
+        answering, renewing = group.create_task(answer()), group.create_task(later.run())
+        await until(lambda: (tmp_path / "node.crt").read_text() != pair.certificate)
+        renewed = (tmp_path / "node.crt").read_text()
+        assert certificates.same_key(renewed, pair.key)
+        assert client.status().connected
+        assert cloud.hub.stats()["accepted"] == 1
+        answering.cancel()
+        renewing.cancel()
 
 
 async def test_a_hub_whose_mirror_is_not_complete_takes_no_links(
@@ -264,7 +304,7 @@ async def test_an_unchanged_view_costs_one_short_exchange_after_a_reconnect(
     for number in range(20):
         name = f"web-{number}"
         writes += [put(*config_map(f"config-{name}", "x")), put(pod_key(name), pod(name, "edge-1"))]
-    cloud.mirror.commit_now(writes)
+    await cloud.mirror_now(*writes)
     async with cloud.linked(node_store):
         pass
     revision, before = node_store.list("", "pods").revision, cloud.hub.stats()

@@ -6,9 +6,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from kedge.aio import run
 from kedge.errors import ConfigError, KedgeError
 from kedge.hub.certificates import Pair
 from kedge.hub.client import HubClient, read_link_record
+from kedge.hub.renewal import CertificateRenewal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,14 +28,16 @@ class Link:
 
     Args:
         client: the link itself.
+        pki: where its certificate is.
     """
 
-    def __init__(self, client: HubClient) -> None:
+    def __init__(self, client: HubClient, pki: Path) -> None:
         self.client = client
+        self._renewal = CertificateRenewal(client, pki)
 
     async def run(self) -> None:
-        """Keeps the link until cancelled."""
-        await self.client.run()
+        """Keeps the link, and its certificate fresh, until cancelled."""
+        await run(self.client.run(), self._renewal.run())
 
     async def follow(self, *, up: Callable[[], None], synced: Callable[[], None]) -> None:
         """Calls ``up`` whenever the link comes up, ``synced`` whenever the view is complete then."""
@@ -63,7 +67,7 @@ def open_link(config: EdgeConfig, runtime: Runtime, store: Store) -> Link | None
         ca=_read(pki / "ca.crt"),
         certificate=pair,
     )
-    return Link(client)
+    return Link(client, pki)
 
 
 def _read(path: Path) -> str:
