@@ -3,6 +3,9 @@
 //!
 //! A path may have several, one per media type; the client's `Accept` decides. `ETag` and
 //! `If-None-Match` spare the transfer.
+//!
+//! Old clients ask for `OpenAPI` as `...spec.v2@v1.0+protobuf`, and refuse that as the type of the
+//! answer since `@` is not legal there: it is served as upstream does, with a dot.
 
 use std::collections::HashMap;
 
@@ -42,7 +45,7 @@ impl Documents {
         } else {
             format!("\"{etag}\"")
         };
-        let document = Document { media_type: media_type.to_owned(), body, etag };
+        let document = Document { media_type: legal(media_type), body, etag };
         let mut all = self.0.write();
         let representations = all.entry(normal(path).to_owned()).or_default();
         representations.retain(|other| other.media_type != document.media_type);
@@ -56,11 +59,15 @@ impl Documents {
         let choose = |range: &Range<'_>| {
             representations.iter().find(|document| range.covers(&document.media_type)).cloned()
         };
-        match ranges(header).iter().find_map(choose) {
+        match ranges(&legal(header)).iter().find_map(choose) {
             Some(document) => Found::Document(document),
             None => Found::NotAcceptable,
         }
     }
+}
+
+fn legal(media_type: &str) -> String {
+    media_type.replace('@', ".")
 }
 
 fn normal(path: &str) -> &str {
@@ -99,6 +106,10 @@ mod tests {
         assert_eq!(served(&documents, "/apis/", "application/json").unwrap(), "plain");
         assert_eq!(served(&documents, "/apis", "application/json, */*").unwrap(), "plain");
         assert_eq!(served(&documents, "/openapi/v2", PROTOBUF).unwrap(), "proto");
+        let Found::Document(found) = documents.find("/openapi/v2", PROTOBUF) else {
+            panic!("served")
+        };
+        assert_eq!(found.media_type, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
         assert!(served(&documents, "/openapi/v2", "application/json").is_none());
         assert!(served(&documents, "/nothing", "*/*").is_none());
     }
