@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stock kubectl, Debian's 1.20 and a current one, against a real ``python -m kedge.cluster``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.node import FakeNode
+from tests.rig.api import Api
+from tests.rig.processes import REPOSITORY, Process, free_port, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+NODE = "node-1"
+WEB = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {colour: blue}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - {name: web, image: "web:1", ports: [{containerPort: 80}]}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A running cluster with one fake node; its kubeconfig."""
+    directory = tmp_path_factory.mktemp("cluster")
+    kubeconfig = directory / "data" / "kubeconfig"
+    words = [
+        "-m",
+        "kedge.cluster",
+        "--data-dir",
+        str(directory / "data"),
+        "--listen",
+        f"127.0.0.1:{free_port()}",
+    ]
+    process = Process(words, log=directory / "log")
+
+    def answers() -> bool:
+        if not kubeconfig.exists():
+            return False
+        try:
+            api = Api(kubeconfig)
+            api.get("/api/v1/namespaces/default/serviceaccounts/default")
+            return bool(api.get("/openapi/v3/apis/apps/v1"))
+        except Exception:
+            return False
+
+    try:
+        wait_until(answers, 30, "the cluster answers", alive=process)
+        with FakeNode(kubeconfig, NODE):
+            yield kubeconfig
+        assert process.stop() == 0, process.tail()
+    finally:
+        process.stop()
+
+
+@dataclass
+class Kubectl:
+    """One kubectl, in a namespace of its own."""
+
+    program: str
+    kubeconfig: Path
+    namespace: str
+    home: Path
+
+    def run(
+        self, *words: str, stdin: str = "", code: int | None = 0, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [self.program, "--kubeconfig", str(self.kubeconfig), "-n", self.namespace, *words],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.home), **env},
+        )
+        assert code is None or done.returncode == code, f"{words}: {done.stdout}\n{done.stderr}"
+        return done
+
+    def __call__(self, *words: str, stdin: str = "", **env: str) -> str:
+        return self.run(*words, stdin=stdin, **env).stdout
+
+    def json(self, *words: str) -> dict:
+        return json.loads(self(*words, "-o", "json"))
+
+
+def newer() -> str:
+    found = shutil.which("kubectl")
+    if found is None:
+        pytest.skip("no kubectl on PATH")
+    text = subprocess.run(
+        [found, "version", "--client"], capture_output=True, text=True, check=False
+    ).stdout
+    match = re.search(r"v1\.(\d+)\.", text)
+    if match is None or int(match[1]) < 28:
+        pytest.skip(f"the kubectl on PATH is not a current one: {text.strip()}")
+    return found
+
+
+def debian() -> str:
+    script = REPOSITORY / "scripts" / "fetch_kubectl.sh"
+    done = subprocess.run(
+        ["sh", str(script), str(REPOSITORY / "target" / "kubectl-1.20")],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    if done.returncode != 0:
+        pytest.skip(f"Debian's kubernetes-client cannot be had: {done.stderr.strip()[-200:]}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module", params=["debian", "current"])
+def program(request: pytest.FixtureRequest) -> str:
+    return debian() if request.param == "debian" else newer()
+
+
+@pytest.fixture
+def kubectl(
+    program: str,
+    cluster: Path,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Kubectl]:
+    namespace = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[-50:].strip("-")
+    tool = Kubectl(program, cluster, namespace, tmp_path_factory.mktemp("home"))
+    tool("create", "namespace", namespace)
+    yield tool
+    tool.run("delete", "namespace", namespace, "--wait=false")
+
+
+def deployed(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", stdin=WEB)
+    kubectl("rollout", "status", "deployment/web", "--timeout=30s")
+
+
+def test_apply_creates_then_leaves_alone_then_configures(kubectl):
+    assert "deployment.apps/web created" in kubectl("apply", "-f", "-", stdin=WEB)
+    assert "deployment.apps/web unchanged" in kubectl("apply", "-f", "-", stdin=WEB)
+    changed = WEB.replace("web:1", "web:2")
+    assert kubectl.run("diff", "-f", "-", stdin=changed, code=1).stdout.count("web:2") == 1
+    assert "deployment.apps/web configured" in kubectl("apply", "-f", "-", stdin=changed)
+    assert (
+        kubectl(
+            "get", "deployment", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image}"
+        )
+        == "web:2"
+    )
+
+
+def test_apply_removes_what_left_the_manifest(kubectl):
+    kubectl("apply", "-f", "-", stdin=WEB)
+    kubectl("apply", "-f", "-", stdin=WEB.replace("data: {colour: blue}", "data: {size: big}"))
+    assert kubectl.json("get", "configmap", "settings")["data"] == {"size": "big"}
+
+
+def test_get_prints_tables_wide_yaml_and_json(kubectl):
+    deployed(kubectl)
+    assert re.search(r"^web\s+2/2\s+2\s+2\s", kubectl("get", "deployments"), re.MULTILINE)
+    wide = kubectl("get", "pods", "-o", "wide")
+    assert wide.count("1/1") == 2
+    assert NODE in wide
+    assert "image: web:1" in kubectl("get", "pods", "-o", "yaml")
+    assert len(kubectl.json("get", "all")["items"]) == 4
+    assert "No resources found" in kubectl.run("get", "pods", "-l", "app=none").stderr
+
+
+def test_get_with_watch_shows_a_change(kubectl):
+    kubectl("create", "configmap", "c")
+    command = [
+        kubectl.program,
+        "--kubeconfig",
+        str(kubectl.kubeconfig),
+        "-n",
+        kubectl.namespace,
+        "get",
+        "configmaps",
+        "-w",
+        "--request-timeout=4s",
+    ]
+    watch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(1)
+    kubectl("create", "configmap", "later", "--from-literal=a=b")
+    output, _ = watch.communicate(timeout=30)
+    assert re.search(r"^later\s+1\s", output, re.MULTILINE)
+
+
+def test_describe_shows_conditions_and_events(kubectl):
+    deployed(kubectl)
+    text = kubectl("describe", "deployment", "web")
+    assert "ScalingReplicaSet" in text
+    assert re.search(r"Available\s+True", text)
+    assert "Scheduled" in kubectl("describe", "pods")
+
+
+def test_scale_and_rollout_with_history_and_undo(kubectl):
+    deployed(kubectl)
+    kubectl("scale", "deployment", "web", "--replicas=3")
+    kubectl("rollout", "status", "deployment/web", "--timeout=30s")
+    kubectl("set", "image", "deployment/web", "web=web:2")
+    kubectl("rollout", "status", "deployment/web", "--timeout=30s")
+    history = kubectl("rollout", "history", "deployment/web")
+    assert re.findall(r"^(\d+)", history, re.MULTILINE) == ["1", "2"]
+    kubectl("rollout", "undo", "deployment/web")
+    kubectl("rollout", "status", "deployment/web", "--timeout=30s")
+    found = kubectl.json("get", "deployment", "web")
+    assert found["spec"]["template"]["spec"]["containers"][0]["image"] == "web:1"
+    assert found["status"]["readyReplicas"] == 3
+    kubectl("rollout", "restart", "deployment/web")
+    kubectl("rollout", "status", "deployment/web", "--timeout=30s")
+
+
+def test_label_annotate_and_patch_of_every_type(kubectl):
+    kubectl("create", "configmap", "c", "--from-literal=a=1")
+    kubectl("label", "configmap", "c", "tier=front")
+    kubectl("annotate", "configmap", "c", "note=yes")
+    kubectl("patch", "configmap", "c", "-p", '{"data":{"b":"2"}}')
+    kubectl("patch", "configmap", "c", "--type=merge", "-p", '{"data":{"a":null}}')
+    kubectl(
+        "patch",
+        "configmap",
+        "c",
+        "--type=json",
+        "-p",
+        '[{"op":"add","path":"/data/c","value":"3"}]',
+    )
+    found = kubectl.json("get", "configmap", "c")
+    assert found["data"] == {"b": "2", "c": "3"}
+    assert found["metadata"]["labels"] == {"tier": "front"}
+    assert found["metadata"]["annotations"]["note"] == "yes"
+    kubectl("label", "configmap", "c", "tier-")
+    assert "labels" not in kubectl.json("get", "configmap", "c")["metadata"]
+
+
+def test_edit_changes_an_object_with_an_editor(kubectl, tmp_path):
+    kubectl("create", "configmap", "c", "--from-literal=colour=blue")
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nsed -i s/blue/green/ "$1"\n')
+    editor.chmod(0o755)
+    assert "edited" in kubectl("edit", "configmap", "c", EDITOR=str(editor))
+    assert kubectl.json("get", "configmap", "c")["data"] == {"colour": "green"}
+
+
+def test_taint_cordon_and_drain(kubectl):
+    deployed(kubectl)
+    kubectl("taint", "node", NODE, "a=b:PreferNoSchedule")
+    assert kubectl.json("get", "node", NODE)["spec"]["taints"][0]["key"] == "a"
+    kubectl("taint", "node", NODE, "a-")
+    kubectl("cordon", NODE)
+    try:
+        assert "SchedulingDisabled" in kubectl("get", "nodes")
+        before = {pod["metadata"]["name"] for pod in kubectl.json("get", "pods")["items"]}
+        kubectl(
+            "drain",
+            NODE,
+            "--ignore-daemonsets",
+            "--timeout=30s",
+            "--force",
+            "--pod-selector=app=web",
+        )
+        after = kubectl.json("get", "pods")["items"]
+        assert not before & {pod["metadata"]["name"] for pod in after}
+        assert all("nodeName" not in pod["spec"] for pod in after)
+    finally:
+        kubectl("uncordon", NODE)
+    kubectl("rollout", "status", "deployment/web", "--timeout=30s")
+
+
+def test_wait_sees_conditions_and_deletion(kubectl):
+    kubectl("run", "one", "--image=one:1", "--restart=Never")
+    kubectl("wait", "--for=condition=Ready", "pod/one", "--timeout=20s")
+    kubectl("delete", "pod", "one", "--wait=false")
+    kubectl.run("wait", "--for=delete", "pod/one", "--timeout=20s", code=None)
+    assert "not found" in kubectl.run("get", "pod", "one", code=1).stderr
+
+
+def test_delete_takes_what_is_owned_along(kubectl):
+    deployed(kubectl)
+    kubectl("delete", "deployment", "web", "--timeout=20s")
+    wait_until(lambda: not kubectl.json("get", "pods,replicasets")["items"], 20, "all is gone")
+
+
+def test_explain_prints_descriptions_from_upstream(kubectl):
+    text = kubectl("explain", "pod.spec.containers")
+    assert "List of containers belonging to the pod" in " ".join(text.split())
+    assert "imagePullPolicy" in text
+    assert "Entrypoint array" in " ".join(
+        kubectl("explain", "deployment.spec.template.spec.containers.command").split()
+    )
+
+
+def test_a_wrong_manifest_is_refused_with_the_field(kubectl):
+    unknown = kubectl.run("create", "-f", "-", stdin=WEB.replace("replicas", "replicass"), code=1)
+    assert re.search(r"unknown field.*replicass", unknown.stderr)
+    invalid = kubectl.run(
+        "create", "-f", "-", stdin=WEB.replace("replicas: 2", "replicas: -2"), code=1
+    )
+    assert 'The Deployment "web" is invalid: spec.replicas: Invalid value: -2' in invalid.stderr
+    assert "already exists" in kubectl.run("create", "namespace", "default", code=1).stderr
+
+
+def test_a_service_account_gets_tokens_and_permissions_are_told(kubectl):
+    assert kubectl("auth", "can-i", "create", "deployments").strip() == "yes"
+    pod = "run", "one", "--image=one:1", "--restart=Never"
+    kubectl(*pod)
+    volumes = kubectl.json("get", "pod", "one")["spec"]["volumes"]
+    sources = [next(iter(source)) for source in volumes[0]["projected"]["sources"]]
+    assert sources == ["serviceAccountToken", "configMap", "downwardAPI"]
+    assert "ca.crt" in kubectl.json("get", "configmap", "kube-root-ca.crt")["data"]
+
+
+def test_a_deleted_namespace_takes_everything_along(kubectl):
+    kubectl("create", "namespace", kubectl.namespace + "-x")
+    kubectl("create", "configmap", "c", "-n", kubectl.namespace + "-x")
+    kubectl("delete", "namespace", kubectl.namespace + "-x", "--timeout=30s")
+    assert "not found" in kubectl.run("get", "namespace", kubectl.namespace + "-x", code=1).stderr
