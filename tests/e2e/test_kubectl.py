@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakes.node import FakeNode
-from tests.rig.api import Api
-from tests.rig.processes import REPOSITORY, Process, free_port, wait_until
+from tests.rig import control
+from tests.rig.processes import REPOSITORY, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,35 +49,11 @@ spec:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A running cluster with one fake node; its kubeconfig."""
-    directory = tmp_path_factory.mktemp("cluster")
-    kubeconfig = directory / "data" / "kubeconfig"
-    words = [
-        "-m",
-        "kedge.cluster",
-        "--data-dir",
-        str(directory / "data"),
-        "--listen",
-        f"127.0.0.1:{free_port()}",
-    ]
-    process = Process(words, log=directory / "log")
-
-    def answers() -> bool:
-        if not kubeconfig.exists():
-            return False
-        try:
-            api = Api(kubeconfig)
-            api.get("/api/v1/namespaces/default/serviceaccounts/default")
-            return bool(api.get("/openapi/v3/apis/apps/v1"))
-        except Exception:
-            return False
-
-    try:
-        wait_until(answers, 30, "the cluster answers", alive=process)
-        with FakeNode(kubeconfig, NODE):
-            yield kubeconfig
-        assert process.stop() == 0, process.tail()
-    finally:
-        process.stop()
+    with (
+        control.cluster(tmp_path_factory.mktemp("cluster")) as kubeconfig,
+        FakeNode(kubeconfig, NODE),
+    ):
+        yield kubeconfig
 
 
 @dataclass
@@ -323,7 +299,7 @@ def test_a_wrong_manifest_is_refused_with_the_field(kubectl):
     invalid = kubectl.run(
         "create", "-f", "-", stdin=WEB.replace("replicas: 2", "replicas: -2"), code=1
     )
-    assert 'The Deployment "web" is invalid: spec.replicas: Invalid value: -2' in invalid.stderr
+    assert '"web" is invalid: spec.replicas: Invalid value: -2: must be' in invalid.stderr
     assert "already exists" in kubectl.run("create", "namespace", "default", code=1).stderr
 
 

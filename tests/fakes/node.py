@@ -33,15 +33,25 @@ class FakeNode:
             "capacity": {"cpu": "8", "memory": "16Gi", "pods": "110"},
             "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
             "conditions": [self._ready()],
-            "nodeInfo": {"kubeletVersion": "v1.36.0", "osImage": "none", "kernelVersion": "none", "containerRuntimeVersion": "fake://1"},
+            "nodeInfo": {
+                "kubeletVersion": "v1.36.0",
+                "osImage": "none",
+                "kernelVersion": "none",
+                "containerRuntimeVersion": "fake://1",
+            },
         }
         labels = {"kubernetes.io/hostname": self.name}
-        self._api.create("/api/v1/nodes", {"metadata": {"name": self.name, "labels": labels}, "status": status})
+        self._api.create(
+            "/api/v1/nodes", {"metadata": {"name": self.name, "labels": labels}, "status": status}
+        )
         self._thread.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._ends.set()
         self._thread.join(10)
@@ -50,7 +60,13 @@ class FakeNode:
             raise self.failure
 
     def _ready(self) -> dict[str, str]:
-        return {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": stamp(), "lastTransitionTime": stamp()}
+        return {
+            "type": "Ready",
+            "status": "True",
+            "reason": "KubeletReady",
+            "lastHeartbeatTime": stamp(),
+            "lastTransitionTime": stamp(),
+        }
 
     def _run(self) -> None:
         beats = 0.0
@@ -58,10 +74,16 @@ class FakeNode:
             while not self._ends.wait(POLL_SECONDS):
                 if time.monotonic() - beats > 5:
                     beats = time.monotonic()
-                    self._tolerating(self._api.merge, f"/api/v1/nodes/{self.name}/status", {"status": {"conditions": [self._ready()]}})
-                for pod in self._api.get("/api/v1/pods?fieldSelector=spec.nodeName=" + self.name)["items"]:
+                    self._tolerating(
+                        self._api.merge,
+                        f"/api/v1/nodes/{self.name}/status",
+                        {"status": {"conditions": [self._ready()]}},
+                    )
+                for pod in self._api.get("/api/v1/pods?fieldSelector=spec.nodeName=" + self.name)[
+                    "items"
+                ]:
                     self._tolerating(self._sync, pod)
-        except Exception as error:  # noqa: BLE001 - given to the test at the end
+        except Exception as error:
             self.failure = error
 
     def _tolerating(self, call: Any, *arguments: Any) -> None:
@@ -76,15 +98,35 @@ class FakeNode:
         metadata = pod["metadata"]
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
         if "deletionTimestamp" in metadata:
-            self._api.delete(path, {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}})
+            self._api.delete(
+                path, {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
+            )
         elif pod["status"].get("phase") != "Running":
             names = [container["name"] for container in pod["spec"]["containers"]]
             now = stamp()
-            ready = [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in ("Ready", "ContainersReady", "Initialized")]
+            ready = [
+                {"type": kind, "status": "True", "lastTransitionTime": now}
+                for kind in ("Ready", "ContainersReady", "Initialized")
+            ]
             statuses = [
-                {"name": name, "ready": True, "restartCount": 0, "image": "x", "imageID": "x", "state": {"running": {"startedAt": now}}}
+                {
+                    "name": name,
+                    "ready": True,
+                    "restartCount": 0,
+                    "image": "x",
+                    "imageID": "x",
+                    "state": {"running": {"startedAt": now}},
+                }
                 for name in names
             ]
-            kept = [one for one in pod["status"].get("conditions", []) if one["type"] == "PodScheduled"]
-            status = {"phase": "Running", "podIP": "10.0.0.1", "startTime": now, "conditions": kept + ready, "containerStatuses": statuses}
+            kept = [
+                one for one in pod["status"].get("conditions", []) if one["type"] == "PodScheduled"
+            ]
+            status = {
+                "phase": "Running",
+                "podIP": "10.0.0.1",
+                "startTime": now,
+                "conditions": kept + ready,
+                "containerStatuses": statuses,
+            }
             self._api.merge(path + "/status", {"status": status})

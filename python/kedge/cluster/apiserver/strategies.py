@@ -35,6 +35,8 @@ _KEPT = (
     "namespace",
 )
 
+_COLLECTIONS = ("labels", "annotations", "finalizers", "ownerReferences")
+
 
 def prepare_create(kind: Kind, obj: Object) -> None:
     """Sets what the server owns, and drops what clients may not set."""
@@ -49,6 +51,7 @@ def prepare_create(kind: Kind, obj: Object) -> None:
         metadata.pop("generation", None)
     if kind.has_status and kind.resource != "nodes":
         obj.pop("status", None)
+    _tidy(metadata)
     rule = _CREATE.get((kind.group, kind.resource))
     if rule is not None:
         rule(obj)
@@ -63,6 +66,7 @@ def prepare_update(kind: Kind, new: Object, old: Object) -> None:
         if field in before:
             metadata.setdefault(field, before[field])
     metadata["resourceVersion"] = before["resourceVersion"]
+    _tidy(metadata)
     if kind.has_status:
         if "status" in old:
             new["status"] = old["status"]
@@ -71,6 +75,13 @@ def prepare_update(kind: Kind, new: Object, old: Object) -> None:
     rule = _UPDATE.get((kind.group, kind.resource))
     if rule is not None:
         rule(new, old)
+
+
+def _tidy(metadata: Object) -> None:
+    """An empty map or list of metadata is none."""
+    for field in _COLLECTIONS:
+        if field in metadata and not metadata[field]:
+            del metadata[field]
 
 
 def count_generation(kind: Kind, new: Object, old: Object) -> None:
