@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 
 import uvloop
+
 from kedge import config, logs
 from kedge.cluster import app
 from kedge.cluster.config import ClusterConfig

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from kedge.cluster.apiserver.registry import DEFAULT_SERVICE_CIDR
 from msgspec import Meta
+
+from kedge.cluster.apiserver.registry import DEFAULT_SERVICE_CIDR
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import yaml
+
 from kedge.errors import ConfigError
 from kedge.hub import certificates
 

@@ -12,6 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
 from kedge.api import names
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver import failures

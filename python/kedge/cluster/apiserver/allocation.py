@@ -14,6 +14,7 @@ import random
 from typing import Any
 
 import orjson
+
 from kedge.api.keys import ObjectKey
 from kedge.api.validation import Problems
 from kedge.errors import ApiError

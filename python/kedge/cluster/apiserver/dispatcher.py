@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import orjson
+
 from kedge.api import patches, schema, wire
 from kedge.api.keys import ObjectKey
 from kedge.api.kinds import REVIEWS, Kind, find

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
 from kedge.api.meta import timestamp
 from kedge.errors import Conflict, NotFound, StoreError
 from kedge.store import delete

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+
 from kedge.api import defaults, names, patches, schema, selectors, validation
 from kedge.api.keys import ObjectKey
 from kedge.api.kinds import Kind, find
