@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node without a cloud: containerd, the agent, and a store that the test fills while no agent runs.
+
+The store is held by the agent's process; tests write to it before the agent starts, or through
+``changed``, which stops the agent for the write as a crash would. Reports are read the same way.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kedge.api.keys import ObjectKey
+from kedge.store import Store, delete, put
+from tests.rig.containerd import Containerd
+from tests.rig.processes import Process, wait_until
+
+RESOURCES = {"Pod": "pods", "ConfigMap": "configmaps", "Secret": "secrets"}
+
+
+class EdgeNode:
+    """One node below ``directory``."""
+
+    def __init__(self, directory: Path, *, name: str = "edge-1") -> None:
+        self.directory = directory
+        self.name = name
+        self.data = directory / "edge"
+        self.logs = directory / "pods-logs"
+        self.containerd = Containerd(directory / "runtime")
+        self.agent: Process | None = None
+
+    def __enter__(self) -> EdgeNode:
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            (self.data / "node.seal").write_bytes(bytes(range(32)))
+            self.containerd.start()
+            self.configure()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def configure(self) -> None:
+        """Writes the agent's settings."""
+        settings = {
+            "nodeName": self.name,
+            "dataDir": str(self.data),
+            "logsDir": str(self.logs),
+            "runtimeEndpoint": self.containerd.endpoint,
+        }
+        (self.data / "edge.yaml").write_text(json.dumps(settings))
+
+    def start(self) -> None:
+        """Starts the agent."""
+        self.agent = Process(
+            ["-m", "kedge.edge", "--config", str(self.data / "edge.yaml")], log=self.directory / "agent.log"
+        )
+
+    def kill(self) -> None:
+        """SIGKILL for the agent."""
+        if self.agent is not None:
+            self.agent.kill()
+
+    def stop(self) -> None:
+        """Ends everything; removes what the runtime made."""
+        if self.agent is not None:
+            self.agent.stop()
+        self.containerd.stop()
+
+    def change(self, *objects: dict[str, Any], deleted: tuple[dict[str, Any], ...] = (), complete: bool = True) -> None:
+        """Writes to the store; the agent must not run."""
+        store = self._open()
+        try:
+            operations = [put(key_of(one), json.dumps(one).encode()) for one in objects]
+            store.commit_now(operations + [delete(key_of(one)) for one in deleted])
+            if complete:
+                (self.data / "store.complete").write_text(str(store.store_id))
+        finally:
+            store.close()
+
+    def changed(self, *objects: dict[str, Any], deleted: tuple[dict[str, Any], ...] = ()) -> None:
+        """Kills the agent, writes to the store, starts the agent."""
+        self.kill()
+        self.change(*objects, deleted=deleted)
+        self.start()
+
+    def _open(self) -> Store:
+        return Store.open(self.data / "store", mode="replica", seal_key=(self.data / "node.seal").read_bytes())
+
+    def reports(self, resource: str) -> dict[str, dict[str, Any]]:
+        """Reports by object name; the agent must not run."""
+        store = self._open()
+        try:
+            return {item.key.name: json.loads(item.value) for item in store.list("", resource).items}
+        finally:
+            store.close()
+
+    def status(self) -> dict[str, Any]:
+        """What the agent last wrote about itself."""
+        try:
+            found: dict[str, Any] = json.loads((self.data / "status.json").read_text())
+        except FileNotFoundError:
+            return {"pods": []}
+        return found
+
+    def pods(self) -> dict[str, dict[str, Any]]:
+        """The pods of the agent's status by name."""
+        return {one["name"]: one for one in self.status()["pods"]}
+
+    def wait(self, check: Any, what: str, seconds: float = 20) -> None:
+        """Waits while the agent runs."""
+        wait_until(check, seconds, what, poll=0.02, alive=self.agent)
+
+    def log(self, pod: dict[str, Any], container: str = "main", attempt: int = 0) -> str:
+        """What a container wrote."""
+        metadata = pod["metadata"]
+        directory = f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
+        path = self.logs / directory / container / f"{attempt}.log"
+        return path.read_text() if path.exists() else ""
+
+    def execute(self, container: str, *command: str) -> str:
+        """Runs a command in a container, by containerd's own client."""
+        return self.containerd.ctr("tasks", "exec", "--exec-id", "test", container, *command)
+
+
+def key_of(one: dict[str, Any]) -> ObjectKey:
+    """The key of an object."""
+    return ObjectKey("", RESOURCES[one["kind"]], one["metadata"]["namespace"], one["metadata"]["name"])
