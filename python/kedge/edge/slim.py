@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept out of the agent's process: ``ssl``, which asyncio imports and never uses here.
+"""What is kept out of the agent's process: ``ssl``, which asyncio imports and never uses here,
+and the compressors that ``shutil`` looks for (it does without).
 
 All TLS is in Rust. The stub has the names that asyncio looks at when it is imported; anything that
 really wants TLS from Python fails at once, with the reason. Only the agent's own entry point may
@@ -43,3 +44,5 @@ def install() -> None:
     ):
         setattr(stub, name, _Error)
     sys.modules["ssl"] = stub
+    for name in ("bz2", "lzma"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type] - None means "not to be had"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RELIST_SECONDS = 1.0
 RELIST_WITH_EVENTS_SECONDS = 30.0
-RUNTIME_RETRY_SECONDS = 1.0
+RUNTIME_RETRY_SECONDS = 0.2
 _WATCHED = [("", "pods"), ("", "configmaps"), ("", "secrets"), objects.TOKENS]
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 import time
 from pathlib import Path
@@ -38,7 +37,7 @@ def write(directory: Path, payload: Payload, group: int | None = None) -> bool:
     if before is not None and _holds(directory / before, payload):
         _link(directory, payload)
         return False
-    fresh = f"..{time.strftime('%Y_%m_%d_%H_%M_%S', time.gmtime())}.{secrets.token_hex(5)}"
+    fresh = f"..{time.strftime('%Y_%m_%d_%H_%M_%S', time.gmtime())}.{os.urandom(5).hex()}"
     _fill(directory / fresh, payload, group)
     new = directory / _NEW_DATA
     new.unlink(missing_ok=True)
