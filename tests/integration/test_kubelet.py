@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kedge.api.keys import ObjectKey
+from kedge.edge.kubelet import actions
 from kedge.edge.runtime import ExecResult
 from kedge.edge.runtime.fake import FakeRuntime
 from kedge.store import Store, put
@@ -289,16 +290,16 @@ async def test_a_variable_waits_for_its_config_map_and_starts_when_it_comes(
 
 
 async def test_a_volume_waits_for_its_config_map_and_is_refreshed_when_it_changes(
-    kubelet: Kubelet, runtime: FakeRuntime
+    kubelet: Kubelet, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(actions, "QUIET_SECONDS", -1.0)
     volume = {"name": "settings", "configMap": {"name": "settings"}}
     desired = pod(
         spec(volumeMounts=[{"name": "settings", "mountPath": "/etc/settings"}]), volumes=[volume]
     )
     async with kubelet:
         await kubelet.apply(desired)
-        await until(lambda: bool(kubelet.recorder._new) or True)
-        await asyncio.sleep(0.05)
+        await until(lambda: bool(kubelet.recorder._new))
         assert (
             "FailedMount",
             'MountVolume.SetUp failed: configmap "settings" not found',

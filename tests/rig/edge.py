@@ -13,6 +13,7 @@ from typing import Any
 
 from kedge.api.keys import ObjectKey
 from kedge.store import Store, delete, put
+
 from tests.rig.containerd import Containerd
 from tests.rig.processes import Process, wait_until
 
@@ -57,7 +58,8 @@ class EdgeNode:
     def start(self) -> None:
         """Starts the agent."""
         self.agent = Process(
-            ["-m", "kedge.edge", "--config", str(self.data / "edge.yaml")], log=self.directory / "agent.log"
+            ["-m", "kedge.edge", "--config", str(self.data / "edge.yaml")],
+            log=self.directory / "agent.log",
         )
 
     def kill(self) -> None:
@@ -71,7 +73,12 @@ class EdgeNode:
             self.agent.stop()
         self.containerd.stop()
 
-    def change(self, *objects: dict[str, Any], deleted: tuple[dict[str, Any], ...] = (), complete: bool = True) -> None:
+    def change(
+        self,
+        *objects: dict[str, Any],
+        deleted: tuple[dict[str, Any], ...] = (),
+        complete: bool = True,
+    ) -> None:
         """Writes to the store; the agent must not run."""
         store = self._open()
         try:
@@ -89,13 +96,17 @@ class EdgeNode:
         self.start()
 
     def _open(self) -> Store:
-        return Store.open(self.data / "store", mode="replica", seal_key=(self.data / "node.seal").read_bytes())
+        return Store.open(
+            self.data / "store", mode="replica", seal_key=(self.data / "node.seal").read_bytes()
+        )
 
     def reports(self, resource: str) -> dict[str, dict[str, Any]]:
         """Reports by object name; the agent must not run."""
         store = self._open()
         try:
-            return {item.key.name: json.loads(item.value) for item in store.list("", resource).items}
+            return {
+                item.key.name: json.loads(item.value) for item in store.list("", resource).items
+            }
         finally:
             store.close()
 
@@ -129,4 +140,6 @@ class EdgeNode:
 
 def key_of(one: dict[str, Any]) -> ObjectKey:
     """The key of an object."""
-    return ObjectKey("", RESOURCES[one["kind"]], one["metadata"]["namespace"], one["metadata"]["name"])
+    return ObjectKey(
+        "", RESOURCES[one["kind"]], one["metadata"]["namespace"], one["metadata"]["name"]
+    )

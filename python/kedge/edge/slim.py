@@ -45,4 +45,5 @@ def install() -> None:
         setattr(stub, name, _Error)
     sys.modules["ssl"] = stub
     for name in ("bz2", "lzma"):
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type] - None means "not to be had"
+        # None means "not to be had" to the import system.
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]

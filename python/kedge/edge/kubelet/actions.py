@@ -25,6 +25,8 @@ PULL_FIRST_DELAY_SECONDS = 10.0
 MAX_DELAY_SECONDS = 300.0
 CONFIG_DELAY_SECONDS = 10.0
 KILL_RETRY_SECONDS = 2.0
+QUIET_SECONDS = 2.0
+"""A pod's objects and tokens come right after it: what is missing this long is worth an Event."""
 CONFIGURATION_REASONS = frozenset({"FailedMount", "CreateContainerConfigError"})
 """Failures that a change of a ConfigMap, Secret or token may end."""
 
@@ -83,7 +85,8 @@ class Actions:
         except (KedgeError, OSError) as error:
             delay = worker.memory.delay(plan.VOLUMES, FIRST_DELAY_SECONDS)
             worker.fail(plan.VOLUMES, "FailedMount", str(error), delay)
-            self._event("FailedMount", f"MountVolume.SetUp failed: {error}")
+            if now > worker.began_at + QUIET_SECONDS:
+                self._event("FailedMount", f"MountVolume.SetUp failed: {error}")
             return
         worker.memory.failures.pop(plan.VOLUMES, None)
         self.mark_expired_tokens(now)
@@ -119,6 +122,8 @@ class Actions:
             async with self._tools.sandbox_limit:
                 sandbox_id = await runtime.run_sandbox(config)
                 status = await runtime.sandbox_status(sandbox_id)
+            if status is None:
+                raise RuntimeFailure(f"the sandbox is gone again: {sandbox_id}")
         except (RuntimeFailure, OSError) as error:
             delay = worker.memory.delay(plan.SANDBOX, FIRST_DELAY_SECONDS)
             worker.fail(plan.SANDBOX, "FailedCreatePodSandBox", str(error), delay)
@@ -136,7 +141,8 @@ class Actions:
         except RuntimeFailure as error:
             self._retry(plan.SANDBOX, "FailedKillPod", f"error stopping pod sandbox: {error}")
             return
-        worker.sandboxes[sandbox_id] = observe.sandbox(status, tuple(status.ips))
+        found = None if status is None else observe.sandbox(status, tuple(status.ips))
+        worker.observe_sandbox(found, sandbox_id)
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
         """Stops and removes a sandbox with its containers."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RELIST_SECONDS = 1.0
 RELIST_WITH_EVENTS_SECONDS = 30.0
 RUNTIME_RETRY_SECONDS = 0.2
+APART_SECONDS = 0.2
+"""Between two comparisons, however many events there are: a start of many pods makes hundreds."""
 _WATCHED = [("", "pods"), ("", "configmaps"), ("", "secrets"), objects.TOKENS]
 
 _log = logging.getLogger(__name__)
@@ -79,13 +81,7 @@ class Pods:
 
     async def _adopt(self) -> None:
         """Begins with what the runtime has and the store wants."""
-        while True:
-            try:
-                sandboxes, containers = await self._inventory()
-                break
-            except RuntimeFailure as error:
-                self._runtime_failed(error)
-                await asyncio.sleep(RUNTIME_RETRY_SECONDS)
+        sandboxes, containers = await self._inventory_when_up()
         self.runtime_error = ""
         self._unclaimed = {uid: (mine, containers.get(uid, {})) for uid, mine in sandboxes.items()}
         for item in self._store.list("", "pods").items:
@@ -93,6 +89,16 @@ class Pods:
         self._is_adopted = True
         if self._is_complete:
             self._end_orphans(sandboxes, containers)
+
+    async def _inventory_when_up(
+        self,
+    ) -> tuple[dict[str, dict[str, Sandbox]], dict[str, dict[str, Container]]]:
+        while True:
+            try:
+                return await self._inventory()
+            except RuntimeFailure as error:
+                self._runtime_failed(error)
+                await asyncio.sleep(RUNTIME_RETRY_SECONDS)
 
     async def _inventory(
         self,
@@ -167,7 +173,7 @@ class Pods:
     def _token_changed(self, event: Event) -> None:
         if event.type == "DELETE":
             return
-        uid = (json.loads(event.value).get("spec") or {}).get("podUID")
+        uid: str = (json.loads(event.value).get("spec") or {}).get("podUID", "")
         worker = self._workers.get(uid)
         if worker is not None and tokens.uses_tokens(worker.pod):
             worker.objects_changed()
@@ -188,7 +194,7 @@ class Pods:
 
     def _vanished(self, key: ObjectKey) -> None:
         uid = self._keys.pop(key, None)
-        worker = self._workers.get(uid) if uid is not None else None
+        worker = self._workers.get(uid or "")
         if worker is not None:
             worker.gone()
 
@@ -227,10 +233,10 @@ class Pods:
                 if self.runtime_error:
                     _log.info("the container runtime is back")
                 self.runtime_error = ""
+            await asyncio.sleep(APART_SECONDS)
 
     async def _follow_events(self) -> None:
-        events: AsyncIterator[Any] = self._tools.runtime.events()
-        async for _ in events:
+        async for _ in self._tools.runtime.events():
             self._relist.set()
 
     def _runtime_failed(self, error: RuntimeFailure) -> None:

@@ -39,7 +39,7 @@ def nano(text: str | float) -> int:
     sign, whole, fraction, exponent, suffix = match.groups()
     digits = int(f"{whole}{fraction or ''}" or 0) * _SCALES[suffix]
     power = int(exponent or 0) - len(fraction or "")
-    value = digits * 10**power if power >= 0 else digits // 10**-power
+    value: int = digits * 10**power if power >= 0 else digits // 10**-power
     return -value if sign == "-" else value
 
 

@@ -150,6 +150,8 @@ class Starter:
             status = await runtime.container_status(container_id)
         except RuntimeFailure as error:
             raise RunContainerError(str(error)) from error
+        if status is None:
+            raise RunContainerError(f"the container is gone again: {container_id}")
         recorder.pod(pod, "Started", f"Started container {name}", container=name)
         return observe.with_status(found, status)
 

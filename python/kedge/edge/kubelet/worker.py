@@ -71,6 +71,7 @@ class PodWorker:
         self.token_check_at = NEVER
         known = tools.reporter.known(metadata["namespace"], metadata["name"], self.uid)
         self.status: Status = known if known is not None else (pod.get("status") or {})
+        self.began_at = tools.clock()
         self.started_at = lifecycle.parse_time(self.status.get("startTime")) or tools.clock()
         self.log = logs.of(_logger, f"{metadata['namespace']}/{metadata['name']}")
         self.probing = probing.Probing(self)
