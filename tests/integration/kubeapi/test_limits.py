@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 import time
 from typing import TYPE_CHECKING
@@ -201,5 +202,27 @@ def test_a_full_queue_refuses_with_a_time_to_come_back(
     answer = api.request("DELETE", "/api/v1/namespaces/default/pods/a")
     assert (answer.status, answer.headers["retry-after"]) == (429, "1")
     assert answer.json["reason"] == "TooManyRequests"
+    api.server.close()
+    api.store.close()
+
+
+def test_a_watcher_that_does_not_read_is_closed_and_its_place_given_to_another(
+    runtime: Runtime, tmp_path: Path, keys: Keys
+) -> None:
+    api = serve(runtime, tmp_path, keys, watches=1, write_seconds=0.3)
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.connect(("127.0.0.1", api.port))
+    slow = api.context().wrap_socket(raw, server_hostname="127.0.0.1")
+    slow.sendall(b"GET /api/v1/pods?watch=1&resourceVersion=0 HTTP/1.1\r\nHost: a\r\n\r\n")
+    slow.recv(1)
+    for number in range(120):
+        api.put(pod(f"p{number}", filler="x" * 100_000))
+    deadline = time.monotonic() + 20
+    status = 429
+    while status == 429 and time.monotonic() < deadline:
+        status = api.get("/api/v1/pods?watch=1&timeoutSeconds=1&labelSelector=none").status
+    assert status == 200
+    slow.close()
     api.server.close()
     api.store.close()

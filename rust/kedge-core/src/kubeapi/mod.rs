@@ -24,6 +24,8 @@ mod queue;
 mod read;
 mod status;
 mod table;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
 mod watch;
 
