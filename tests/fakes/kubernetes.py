@@ -14,12 +14,12 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kedge.api.keys import ObjectKey
 from kedge.errors import AlreadyExists, Conflict, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from kedge.api.keys import ObjectKey
 
 
 @dataclass
@@ -72,6 +72,17 @@ class FakeApi:
     async def get(self, key: ObjectKey, subresource: str = "") -> dict[str, Any]:
         await self._call(Call("get", key, subresource=subresource))
         return copy.deepcopy(self._stored(key))
+
+    async def list(
+        self, group: str, resource: str, namespace: str = "", *, labels: str = ""
+    ) -> list[dict[str, Any]]:
+        await self._call(Call("list", ObjectKey(group, resource, namespace, "")))
+        return [
+            copy.deepcopy(obj)
+            for key, obj in self.objects.items()
+            if (key.group, key.resource, key.namespace) == (group, resource, namespace)
+            and (not labels or labels in (obj["metadata"].get("labels") or {}))
+        ]
 
     async def create(
         self, key: ObjectKey, obj: dict[str, Any], subresource: str = ""

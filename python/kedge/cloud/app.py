@@ -5,22 +5,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kedge.aio import Backoff, run
 from kedge.cloud import authority, mirroring
 from kedge.cloud.dispatch import Dispatcher
+from kedge.cloud.expired_tokens import ExpiredTokens
 from kedge.cloud.joining import Joining
 from kedge.cloud.leases import Leases
 from kedge.cloud.pod_tokens import PodTokens
 from kedge.cloud.renewal import Renewal
 from kedge.cloud.reports import Reports
 from kedge.cloud.sessions import Sessions
-from kedge.errors import ApiError, Disconnected
+from kedge.errors import ApiError, Corrupt, Disconnected
 from kedge.hub.server import HubServer
 from kedge.kube import KubeClient, Mirror
-from kedge.store import Store
+from kedge.store import Store, set_aside
 
 if TYPE_CHECKING:
     from kedge.cloud.config import CloudConfig
@@ -40,8 +42,15 @@ async def serve(config: CloudConfig, runtime: Runtime) -> None:
 
 
 def _open_mirror(data_dir: Path) -> Store:
+    """The mirror's store; a damaged one is thrown away, for the API has it all."""
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Store.open(data_dir / "mirror", mode="replica", durable=False)
+    path = data_dir / "mirror"
+    try:
+        return Store.open(path, mode="replica", durable=False)
+    except Corrupt as error:
+        log.warning("the mirror is damaged and will be filled again: %s", error)
+        shutil.rmtree(set_aside(path))
+        return Store.open(path, mode="replica", durable=False)
 
 
 async def _serve(config: CloudConfig, runtime: Runtime, client: KubeClient, store: Store) -> None:
@@ -75,6 +84,7 @@ async def _serve(config: CloudConfig, runtime: Runtime, client: KubeClient, stor
             leases.run(),
             pod_tokens.run(),
             certificate.run(),
+            ExpiredTokens(client).run(),
             _open(hub, mirror),
         )
     finally:

@@ -27,11 +27,11 @@ from kedge.errors import (
     CertificateError,
     Conflict,
     DeadlineExceeded,
-    Forbidden,
     HubError,
     Invalid,
     KedgeError,
     NotFound,
+    Rejected,
 )
 from kedge.hub import certificates, tokens
 
@@ -169,7 +169,7 @@ class Joining:
 
         try:
             await pin(self._client, name, key_hash, decide)
-        except Forbidden as error:
+        except Rejected as error:
             raise Refusal(403, "NameRefused", str(error), REJOIN) from error
         except Conflict as error:
             raise Refusal(503, "Busy", str(error), "try again") from error

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from kedge.errors import Forbidden, Invalid
+from kedge.errors import Invalid, Rejected
 
 if TYPE_CHECKING:
     from kedge.hub.tokens import Grant
@@ -66,10 +66,10 @@ def may_take(name: str, key_hash: str, grant: Grant, node: dict[str, Any] | None
         True when the key is to be pinned, False when it holds the name already.
 
     Raises:
-        Forbidden: the rule that stands against it.
+        Rejected: the rule that stands against it.
     """
     if grant.node and grant.node != name:
-        raise Forbidden(f"node {name}: the token is for node {grant.node} alone")
+        raise Rejected(f"node {name}: the token is for node {grant.node} alone")
     if node is None:
         return True
     pin = pin_of(node)
@@ -78,8 +78,8 @@ def may_take(name: str, key_hash: str, grant: Grant, node: dict[str, Any] | None
     if grant.rejoin:
         return True
     if not pin:
-        raise Forbidden(f"node {name}: a Node of that name exists that did not join through kedge")
-    raise Forbidden(f"node {name}: the name belongs to a node with another key")
+        raise Rejected(f"node {name}: a Node of that name exists that did not join through kedge")
+    raise Rejected(f"node {name}: the name belongs to a node with another key")
 
 
 def lost_name(key_hash: str, node: dict[str, Any] | None) -> bool:

@@ -29,6 +29,7 @@ async def pin(
         decide: given the Node or none, whether the pin is to be written; it raises to refuse.
 
     Raises:
+        KedgeError: what ``decide`` raised.
         Conflict: the Node changed under us again and again.
     """
     key = ObjectKey("", "nodes", "", name)

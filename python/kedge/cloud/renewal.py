@@ -15,7 +15,7 @@ import msgspec
 
 from kedge.cloud import names
 from kedge.cloud.pinning import pin
-from kedge.errors import Forbidden, Invalid
+from kedge.errors import Invalid, Rejected
 from kedge.hub import certificates
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Renewal:
         Raises:
             Invalid: the body cannot be read.
             CertificateError: the request's signature does not hold.
-            Forbidden: the name belongs to another key now.
+            Rejected: the name belongs to another key now.
         """
         if len(body) > MAX_BODY_BYTES:
             raise Invalid(f"{METHOD}: larger than {MAX_BODY_BYTES} bytes: {len(body)}")
@@ -73,7 +73,7 @@ class Renewal:
         def decide(current: dict[str, Any] | None) -> bool:
             held = names.pin_of(current)
             if held != wanted and names.lost_name(key_hash, current):
-                raise Forbidden(f"node {node}: the name belongs to another key")
+                raise Rejected(f"node {node}: the name belongs to another key")
             return held != wanted
 
         await pin(self._client, node, wanted, decide)

@@ -5,7 +5,8 @@ Each report is about one object; only the newest of each object waits, one at a 
 ``workers`` objects are written at once. A node's report is acknowledged after the API answered, so
 that nothing acknowledged is lost; while the API is away, reports wait here and the link's window
 holds the node back. A superseded report is acknowledged together with the one that replaced it. A
-refusal that will not change is told to the node (``nack``); an object that is gone is done.
+refusal that will not change is told to the node (``nack``); an object that is gone is done. What
+the API forbids is tried again: it is this role's rights that are wrong, not the report.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PERMANENT = (BadRequest, Forbidden, Invalid, TooLarge, UnsupportedMediaType)
+PERMANENT = (BadRequest, Invalid, TooLarge, UnsupportedMediaType)
 NODE_ATTEMPTS = 8
 """How often a status waits for its Node to be registered before it is refused."""
 
@@ -251,7 +252,7 @@ class Reports:
             fields = ("count", "lastTimestamp", "message", "series", "type", "reason")
             patch = {name: event[name] for name in fields if name in event}
             await self._client.patch(key, patch, content_type=MERGE)
-        except NotFound:
+        except (NotFound, Forbidden):  # forbidden is what a namespace that ends answers
             log.debug("event in a namespace that is gone namespace=%s", key.namespace)
 
     def _known(self, key: ObjectKey) -> dict[str, Any] | None:

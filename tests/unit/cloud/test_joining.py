@@ -12,7 +12,7 @@ from kedge.cloud import authority, names
 from kedge.cloud.config import CloudConfig
 from kedge.cloud.joining import Joining
 from kedge.cloud.renewal import Renewal
-from kedge.errors import CertificateError, Conflict, Disconnected, Forbidden, Invalid
+from kedge.errors import CertificateError, Conflict, Disconnected, Invalid, Rejected
 from kedge.hub import certificates, tokens
 
 from tests.fakes.kubernetes import FakeApi
@@ -176,7 +176,7 @@ async def test_a_node_renews_with_a_new_key_which_takes_the_name_along(rig):
     assert certificates.same_key(answer["certificate"], request.key)
     assert names.pin_of(rig.api.objects[NODE]) == certificates.csr_key_hash(request.certificate)
     again = json.dumps({"csr": certificates.make_csr("x").certificate}).encode()
-    with pytest.raises(Forbidden, match="belongs to another key"):
+    with pytest.raises(Rejected, match="belongs to another key"):
         await renewal.renew("a", first, again)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from kedge.cloud import names
-from kedge.errors import Forbidden, Invalid
+from kedge.errors import Invalid, Rejected
 from kedge.hub.tokens import Grant
 
 ANY = Grant("t", 1)
@@ -32,7 +32,7 @@ def test_the_same_key_has_its_name_again():
     ],
 )
 def test_a_refusal_says_which_rule_stands_against_it(grant, node, rule):
-    with pytest.raises(Forbidden, match=rule):
+    with pytest.raises(Rejected, match=rule):
         names.may_take("a", "sha256:two", grant, node)
 
 

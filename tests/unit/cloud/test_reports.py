@@ -12,7 +12,7 @@ from kedge.api.keys import ObjectKey
 from kedge.cloud import names
 from kedge.cloud.reports import Report, Reports, decode
 from kedge.cloud.sessions import Session, Sessions
-from kedge.errors import ApiError, Disconnected, Forbidden, Invalid
+from kedge.errors import ApiError, BadRequest, Disconnected, Forbidden, Invalid
 
 from tests.fakes.kubernetes import FakeApi, FakeHub, FakeMirror
 
@@ -116,7 +116,23 @@ async def test_reports_wait_while_the_api_is_away_and_the_newest_gets_there():
     assert sorted(rig.hub.acked) == [(1, 1), (1, 2)]
 
 
-@pytest.mark.parametrize("error", [Forbidden("no"), Invalid("bad")])
+async def test_missing_rights_of_the_cloud_lose_no_report():
+    rig = Rig()
+    rig.api.failures = [Forbidden("kedge-cloud cannot patch pods/status")]
+    async with running(rig):
+        rig.status(1, "Running")
+    assert rig.hub.acked == [(1, 1)]
+
+
+async def test_an_event_in_a_namespace_that_ends_is_done():
+    rig = Rig()
+    rig.api.failures = [Forbidden("namespace is being terminated")]
+    async with running(rig):
+        rig.submit(1, "events", {"metadata": {"name": "e"}}, name="e")
+    assert rig.hub.acked == [(1, 1)]
+
+
+@pytest.mark.parametrize("error", [BadRequest("no"), Invalid("bad")])
 async def test_a_refusal_that_will_not_change_is_told_to_the_node(error):
     rig = Rig()
     rig.api.failures = [error]
