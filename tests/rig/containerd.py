@@ -14,10 +14,11 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
+from tests.rig import leftovers
 from tests.rig.images import PAUSE_IMAGE, write_archive
+from tests.rig.mounts import unmount_below
 from tests.rig.processes import Process, wait_until
 
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
@@ -44,6 +45,9 @@ class Containerd:
 
     def start(self) -> None:
         """Starts containerd and imports the images; returns when CRI answers."""
+        for directory in leftovers.left_behind():
+            Containerd(directory).remove_leftover()
+        leftovers.note(self.directory, self.bridge)
         self._configure()
         self._spawn()
         archive = self.directory / "images.tar"
@@ -96,6 +100,14 @@ class Containerd:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+        leftovers.strike(self.bridge)
+
+    def remove_leftover(self) -> None:
+        """Removes what a killed run left of this instance: its containerd may run or not."""
+        for pid in leftovers.processes_of("containerd", str(self.directory / "containerd.toml")):
+            _kill(pid)
+        self._spawn()
+        self.stop()
 
     def ctr(self, *words: str, check: bool = True) -> str:
         """Runs containerd's own client; its standard output."""
@@ -133,15 +145,7 @@ class Containerd:
 
     def shims(self) -> list[int]:
         """The process ids of our shims."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (path / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if words and b"containerd-shim" in words[0] and str(self.socket).encode() in words:
-                found.append(int(path.name))
-        return found
+        return leftovers.processes_of("containerd-shim", str(self.socket))
 
     def _configure(self) -> None:
         for name in ("root", "state", "cni", "cni-data"):
@@ -229,18 +233,6 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
         data = self.directory / "cni-data"
         for path in data.glob("*/[0-9]*"):
             path.unlink(missing_ok=True)
-
-
-def unmount_below(directory: Path) -> None:
-    """Takes away every mount below a directory, the innermost first."""
-    for _ in range(3):
-        lines = Path("/proc/self/mounts").read_text().splitlines()
-        ours = [line.split()[1] for line in lines if line.split()[1].startswith(f"{directory}/")]
-        if not ours:
-            return
-        for path in reversed(ours):
-            subprocess.run(["umount", "--lazy", path], capture_output=True, check=False, env=_env())
-        time.sleep(0.1)
 
 
 def _env() -> dict[str, str]:

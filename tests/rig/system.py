@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.rig.api import Api, Watch, is_ready
-from tests.rig.containerd import Containerd, unmount_below
+from tests.rig.containerd import Containerd
+from tests.rig.mounts import unmount_below
 from tests.rig.processes import Process, free_port, kedge, python_module, wait_until
 from tests.rig.proxy import Proxy
 
