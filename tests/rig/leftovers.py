@@ -55,7 +55,7 @@ def started(pid: int) -> str:
 
 
 def processes_of(program: str, word: str) -> list[int]:
-    """Processes whose program's name begins with ``program`` and that have exactly ``word`` as an argument."""
+    """Processes of a program, by the beginning of its name, with exactly this argument."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
