@@ -73,7 +73,10 @@ POLICY: tuple[dict[str, list[str]], ...] = (
     {
         "groups": ["system:authenticated"],
         "verbs": ["create"],
-        "resources": ["selfsubjectreviews.authentication.k8s.io"],
+        "resources": [
+            "selfsubjectaccessreviews.authorization.k8s.io",
+            "selfsubjectreviews.authentication.k8s.io",
+        ],
     },
     {
         "groups": ["system:authenticated"],
