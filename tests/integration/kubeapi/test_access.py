@@ -141,3 +141,8 @@ def test_an_expired_token_is_refused_although_it_was_seen_while_it_held(api: Api
     assert status_with(api, token) == 200
     time.sleep(1.1)
     assert status_with(api, token) == 401
+
+
+def test_impersonation_is_refused_rather_than_ignored(api: Api) -> None:
+    answer = api.get("/api/v1/pods", Impersonate_User="somebody")
+    assert (answer.status, answer.json["reason"]) == (403, "Forbidden")

@@ -55,6 +55,8 @@ pub(super) struct Metadata {
     pub(super) namespace: String,
     #[serde(default)]
     pub(super) resource_version: String,
+    #[serde(default)]
+    pub(super) uid: String,
 }
 
 /// The part of a `Status` that is looked at.
@@ -72,9 +74,13 @@ pub(super) fn read<'a, T: Deserialize<'a>>(text: &'a [u8], what: &str) -> Result
         .map_err(|error| Error::new(Kind::Rejected, format!("{what}: not understood: {error}")))
 }
 
-/// The version of an object as it is stored, if it has one.
-pub(super) fn version_of(stored: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Named>(stored).ok().map(|named| named.metadata.resource_version)
+/// Whether what is stored is the object that `metadata` describes, in the same version. The uid tells
+/// an object apart from one of the same name and version in a server that was set up anew.
+pub(super) fn is_same(stored: &[u8], metadata: &Metadata) -> bool {
+    serde_json::from_slice::<Named>(stored).is_ok_and(|found| {
+        found.metadata.resource_version == metadata.resource_version
+            && found.metadata.uid == metadata.uid
+    })
 }
 
 impl Page<'_> {
@@ -123,7 +129,10 @@ mod tests {
         assert!(objects[0].1.starts_with(br#"{"apiVersion":"v1","kind":"Pod","metadata":"#));
         assert!(objects[1].1.starts_with(br#"{"kind":"Pod""#));
         assert_eq!(objects[0].0.resource_version, "3");
-        assert_eq!(version_of(&objects[0].1).unwrap(), "3");
+        assert!(is_same(&objects[0].1, &objects[0].0));
+        assert!(!is_same(&objects[0].1, &objects[1].0));
+        let reborn = Metadata { uid: "another".into(), ..objects[0].0.clone() };
+        assert!(!is_same(&objects[0].1, &reborn));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::backoff::{Backoff, fraction};
 use super::client::{Ask, Client, whole};
 use super::lines::Lines;
-use super::listing::{Line, Metadata, Named, Page, Status, read, version_of};
+use super::listing::{Line, Metadata, Named, Page, Status, is_same, read};
 use crate::bridge::Inbox;
 use crate::runtime::Runtime;
 use crate::store::{Expect, Key, ListQuery, Op, Store};
@@ -164,11 +164,12 @@ impl Reflector {
             let page: Page<'_> = read(&answer.body, "list")?;
             let mut changed = Vec::new();
             for (metadata, value) in page.objects()? {
-                let key = self.key(metadata.namespace, metadata.name);
-                if !self.holds(&key, &metadata.resource_version)? {
-                    changed.push(Op::Put { key: key.clone(), value, expect: Expect::Any });
+                let key = self.key(metadata.namespace.clone(), metadata.name.clone());
+                let stored = self.store.get(&key)?;
+                if !stored.is_some_and(|stored| is_same(&stored.value, &metadata)) {
+                    changed.push(Op::Put { key, value, expect: Expect::Any });
                 }
-                seen.insert((key.namespace, key.name));
+                seen.insert((metadata.namespace, metadata.name));
             }
             token = page.metadata.continue_token;
             if !token.is_empty() {
@@ -179,11 +180,6 @@ impl Reflector {
             self.commit(changed).await?;
             return Ok(page.metadata.resource_version);
         }
-    }
-
-    fn holds(&self, key: &Key, version: &str) -> Result<bool> {
-        let stored = self.store.get(key)?;
-        Ok(stored.is_some_and(|object| version_of(&object.value).as_deref() == Some(version)))
     }
 
     /// Deletes of what the store has and the server has not.
@@ -269,7 +265,7 @@ impl Reflector {
             check(status.code.max(400), object)?;
         }
         let Named { metadata } = read(object, "watch event")?;
-        let Metadata { name, namespace, resource_version } = metadata;
+        let Metadata { name, namespace, resource_version, .. } = metadata;
         let key = self.key(namespace, name);
         let op = match line.kind.as_str() {
             "ADDED" | "MODIFIED" => {

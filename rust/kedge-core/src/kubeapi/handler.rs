@@ -47,6 +47,9 @@ pub(super) struct Handler {
     version: Vec<u8>,
 }
 
+/// Ignoring it would answer with the rights of who asks instead of those of who is meant.
+const IMPERSONATE: &str = "impersonate-user";
+
 type Answer = Result<Response<Body>, Failure>;
 
 /// An answer that ends by itself may be compressed; the lines of a watch must not wait in a buffer.
@@ -131,6 +134,9 @@ impl Handler {
         peer: Option<&Identity>,
     ) -> Result<Answered, Failure> {
         let who = self.authenticate(request.headers(), peer)?;
+        if request.headers().contains_key(IMPERSONATE) {
+            return Err(Failure::new(403, "Forbidden", "impersonation is not supported"));
+        }
         let accept = header(request.headers(), &ACCEPT);
         let route = path::parse(request.uri().path())?;
         let Route::Resource(target) = route else {
