@@ -1,12 +1,13 @@
 """The Rust extension. Import it only through a typed face (``kedge.store``, ``kedge.hub``, ...)."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 VERSION: str
 
 # --- runtime -----------------------------------------------------------------------------------
 
+@final
 class Runtime:
     def __new__(cls, workers: int = 2) -> Runtime: ...
     def close(self) -> None: ...
@@ -16,6 +17,7 @@ class Runtime:
 _Key = tuple[str, str, str, str]
 _List = list
 
+@final
 class Store:
     def __new__(
         cls,
@@ -61,6 +63,7 @@ class Store:
     def trim(self) -> None: ...
     def close(self) -> None: ...
 
+@final
 class Watch:
     def fileno(self) -> int: ...
     def drain(
@@ -72,6 +75,7 @@ def set_store_aside(path: str) -> str: ...
 
 # --- sync --------------------------------------------------------------------------------------
 
+@final
 class LinkEnd:
     def __new__(cls, hub: bool) -> LinkEnd: ...
     def hold(self, key: _Key, value: bytes | None) -> None: ...
@@ -122,6 +126,7 @@ def pki_random_token(bytes: int) -> str: ...
 
 # --- hub ---------------------------------------------------------------------------------------
 
+@final
 class HubServer:
     def __new__(cls, runtime: Runtime, store: Store, config: str) -> HubServer: ...
     @property
@@ -138,6 +143,7 @@ class HubServer:
     def stats(self) -> list[tuple[str, int]]: ...
     def close(self, retry_after_ms: int) -> None: ...
 
+@final
 class HubClient:
     def __new__(cls, runtime: Runtime, store: Store, config: str) -> HubClient: ...
     def fileno(self) -> int: ...
@@ -149,6 +155,7 @@ class HubClient:
 
 # --- kube --------------------------------------------------------------------------------------
 
+@final
 class KubeClient:
     def __new__(
         cls,
@@ -173,6 +180,7 @@ class KubeClient:
     def fileno(self) -> int: ...
     def drain(self, limit: int) -> list[tuple[int, int, bytes]]: ...
 
+@final
 class Mirror:
     def __new__(
         cls,
@@ -187,6 +195,7 @@ class Mirror:
 
 # --- kubeapi -----------------------------------------------------------------------------------
 
+@final
 class ApiServer:
     def __new__(cls, runtime: Runtime, store: Store, config: str) -> ApiServer: ...
     @property
@@ -206,6 +215,7 @@ class ApiServer:
 
 # --- cri ---------------------------------------------------------------------------------------
 
+@final
 class CriClient:
     def __new__(cls, runtime: Runtime, endpoint: str) -> CriClient: ...
     def fileno(self) -> int: ...
