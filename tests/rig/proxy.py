@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A link simulator: a TCP proxy that delays each way, counts bytes, and can be cut.
+"""A link simulator: a TCP proxy that delays each way, limits and counts bytes, and can be cut.
 
 It runs on a loop in a thread of its own. Delay keeps order and does not limit bandwidth: each chunk
-is due a fixed time after it arrived. A cut resets what is connected and, until ``restore``, refuses
+is due a fixed time after it arrived, or after the link has carried what came before it. A cut resets what is connected and, until ``restore``, refuses
 what comes (or swallows it silently, as a dead route does).
 """
 
@@ -15,6 +15,8 @@ import threading
 from concurrent.futures import Future
 from typing import Literal
 
+Way = Literal["up", "down"]
+
 CHUNK = 64 * 1024
 MAX_QUEUED = 256
 LINGER_RESET = struct.pack("ii", 1, 0)
@@ -26,18 +28,26 @@ class Proxy:
     Args:
         target: host and port of the server.
         delay_seconds: added each way.
+        bytes_per_second: what each way of a connection carries at most; 0 is no limit.
         port: where to listen; 0 takes a free one.
     """
 
     def __init__(
-        self, target: tuple[str, int], *, delay_seconds: float = 0.0, port: int = 0
+        self,
+        target: tuple[str, int],
+        *,
+        delay_seconds: float = 0.0,
+        bytes_per_second: float = 0.0,
+        port: int = 0,
     ) -> None:
         self.target = target
         self.delay_seconds = delay_seconds
+        self.bytes_per_second = bytes_per_second
         self.port = port
         self.bytes_up = 0
         self.bytes_down = 0
         self.connections = 0
+        self._left: dict[Way, int] = {}
         self._blocked: Literal["no", "refuse", "swallow"] = "no"
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
@@ -59,6 +69,10 @@ class Proxy:
     def cut(self, *, silently: bool = False) -> None:
         """Resets every connection, or leaves them open and dead; then lets nothing through."""
         self._call(self._cut, "swallow" if silently else "refuse")
+
+    def cut_after(self, way: Way, count: int) -> None:
+        """Cuts when ``count`` more bytes went that way; the last of them still arrive."""
+        self._call(self._left.__setitem__, way, count)
 
     def restore(self) -> None:
         """Lets new connections through; the ones that a cut left dead are reset."""
@@ -138,26 +152,26 @@ class Proxy:
             far_writer.transport.abort()
 
     async def _pipe(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Literal["up", "down"]
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way
     ) -> None:
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MAX_QUEUED)
-        sender = asyncio.ensure_future(self._send(queue, writer))
+        sender = asyncio.ensure_future(self._send(queue, writer, way))
+        free_at = 0.0
         try:
             while chunk := await reader.read(CHUNK):
                 if self._blocked != "no":
                     continue
-                if way == "up":
-                    self.bytes_up += len(chunk)
-                else:
-                    self.bytes_down += len(chunk)
-                await queue.put((self._loop.time() + self.delay_seconds, chunk))
-            await queue.put((self._loop.time() + self.delay_seconds, b""))
+                now = self._loop.time()
+                if self.bytes_per_second:
+                    free_at = max(free_at, now) + len(chunk) / self.bytes_per_second
+                await queue.put((max(free_at, now) + self.delay_seconds, chunk))
+            await queue.put((max(free_at, self._loop.time()) + self.delay_seconds, b""))
             await sender
         finally:
             sender.cancel()
 
     async def _send(
-        self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
+        self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, way: Way
     ) -> None:
         while True:
             due, chunk = await queue.get()
@@ -166,5 +180,24 @@ class Proxy:
                 await asyncio.sleep(wait)
             if not chunk:
                 return
+            if self._blocked != "no":
+                continue
+            chunk, is_last = self._counted(way, chunk)
             writer.write(chunk)
             await writer.drain()
+            if is_last:
+                self._cut("refuse")
+
+    def _counted(self, way: Way, chunk: bytes) -> tuple[bytes, bool]:
+        """What of the chunk still crosses, and whether the link ends there."""
+        left = self._left.get(way)
+        if left is not None and len(chunk) >= left:
+            chunk = chunk[:left]
+            del self._left[way]
+        elif left is not None:
+            self._left[way] = left - len(chunk)
+        if way == "up":
+            self.bytes_up += len(chunk)
+        else:
+            self.bytes_down += len(chunk)
+        return chunk, left is not None and way not in self._left

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kedge.edge.kubelet import cgroups, containers, images, lifecycle, mounts, observe, plan, tokens
+from kedge.edge.kubelet import (
+    cgroups,
+    containers,
+    images,
+    lifecycle,
+    logs,
+    mounts,
+    observe,
+    plan,
+    tokens,
+)
 from kedge.edge.kubelet.environment import ContainerConfigError
 from kedge.edge.kubelet.starter import CreateContainerError, RunContainerError, Starter
 from kedge.edge.kubelet.state import BackOff, Container, ContainerState, Failure
@@ -254,6 +264,9 @@ class Actions:
             self._worker.fail(action.id, "FailedRemove", str(error), KILL_RETRY_SECONDS)
             return
         self._worker.memory.replaced.discard(action.id)
+        known = self._worker.containers.get(action.id)
+        if known is not None and known.log_path:
+            logs.remove(Path(known.log_path))
         self._worker.observe_container(None, action.id)
 
     async def refresh_container(self, container_id: str) -> None:
