@@ -101,7 +101,7 @@ class System:
         if not self.kubeconfig.exists():
             return False
         try:
-            Api(self.kubeconfig).get("/api/v1/namespaces/kedge-system/secrets?limit=1")
+            self.api.get("/api/v1/namespaces/kedge-system/secrets?limit=1")
         except Exception:
             return False
         return True
@@ -146,7 +146,7 @@ class System:
 
     def wait_node_ready(self, seconds: float = 60) -> None:
         """Blocks until the API says that the node is Ready."""
-        watch = Watch(Api(self.kubeconfig), "/api/v1/nodes")
+        watch = Watch(self.api, "/api/v1/nodes")
         try:
             watch.wait(lambda nodes: is_ready(nodes.get(self.node_name, {})), seconds)
         finally:
