@@ -39,3 +39,14 @@ class CloudConfig:
     report_workers: Annotated[int, Meta(ge=1, le=1024)] = 32
     join_per_minute: Annotated[int, Meta(ge=1, le=100_000)] = 60
     log_level: str = "INFO"
+
+    def __post_init__(self) -> None:
+        """Checks what a type alone cannot.
+
+        Raises:
+            ValueError: a value does not fit.
+        """
+        host, _, port = self.listen.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            got = self.listen
+            raise ValueError(f"listen: got: {got!r}, wanted: ADDRESS:PORT such as 0.0.0.0:10000")
