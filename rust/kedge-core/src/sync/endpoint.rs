@@ -48,7 +48,8 @@ pub struct Endpoint {
     limits: Limits,
     sender: Sender,
     receiver: Receiver,
-    recent: Recent,
+    sent: Recent,
+    received: Recent,
     /// What was counted.
     pub traffic: Traffic,
 }
@@ -66,7 +67,8 @@ impl Endpoint {
             limits,
             sender: Sender::default(),
             receiver: Receiver::new(limits),
-            recent: Recent::default(),
+            sent: Recent::default(),
+            received: Recent::default(),
             traffic: Traffic::default(),
         }
     }
@@ -148,12 +150,13 @@ impl Endpoint {
 
     /// Forgets old versions; call it now and then.
     pub fn expire(&mut self, now: u64) {
-        self.recent.expire(now);
+        self.sent.expire(now);
+        self.received.expire(now);
     }
 
     /// Whether `expire` has something to do later.
     pub fn remembers(&self) -> bool {
-        !self.recent.is_empty()
+        !self.sent.is_empty() || !self.received.is_empty()
     }
 
     fn grant(&mut self) {
@@ -179,7 +182,7 @@ impl Endpoint {
     fn send_batch(&mut self, lane: Lane, outgoing: &Outgoing, bases: Bases, now: u64) {
         self.traffic.items_out += outgoing.changes.len() as u64;
         let chosen = match bases {
-            Bases::Allowed => self.choose_bases(&outgoing.changes),
+            Bases::Allowed => self.choose_bases(&outgoing.changes, now),
             Bases::Forbidden => Vec::new(),
         };
         let history: Vec<&[u8]> = chosen.iter().map(|(_, bytes)| bytes.as_ref()).collect();
@@ -199,30 +202,46 @@ impl Endpoint {
             bases: chosen.into_iter().map(|(base, _)| base).collect(),
         };
         for change in &outgoing.changes {
-            remember(&mut self.recent, &change.key, change.value.as_ref(), now);
+            if let Some(value) = &change.value {
+                self.sent.put(&change.key, value, now);
+            }
         }
         self.sender.push(lane.stream(), envelope::encode(Body::Batch(batch)));
     }
 
-    fn choose_bases(&self, changes: &[Change]) -> Vec<(Base, Bytes)> {
+    fn choose_bases(&self, changes: &[Change], now: u64) -> Vec<(Base, Bytes)> {
         let mut chosen: Vec<(Base, Bytes)> = Vec::new();
         let mut total = 0;
         for (item, change) in
             changes.iter().enumerate().filter(|(_, change)| change.value.is_some())
         {
-            let known = self.recent.get(&change.key).map(|bytes| (None, bytes.clone()));
-            let given = change.base.as_ref().map(|base| (base.key.clone(), base.bytes.clone()));
-            let Some((key, bytes)) = known.or(given) else { continue };
-            let hash = pack::hash(&bytes);
             let item = u32::try_from(item).expect("a batch is limited");
-            let twice = chosen.iter().any(|(base, _)| base.hash == hash);
-            if twice || chosen.len() == MAX_BASES || total + bytes.len() > MAX_BASE_BYTES {
-                continue;
+            for (key, bytes) in self.candidates(change, now) {
+                let hash = pack::hash(&bytes);
+                let twice = chosen.iter().any(|(base, _)| base.hash == hash);
+                if twice || chosen.len() == MAX_BASES || total + bytes.len() > MAX_BASE_BYTES {
+                    continue;
+                }
+                total += bytes.len();
+                let item = if key.is_some() { 0 } else { item };
+                chosen.push((Base { item, hash, key }, bytes));
             }
-            total += bytes.len();
-            chosen.push((Base { item: if key.is_some() { 0 } else { item }, hash, key }, bytes));
         }
         chosen
+    }
+
+    /// An earlier version of the object; else what it is about and another one of its kind.
+    fn candidates(&self, change: &Change, now: u64) -> Vec<(Option<Key>, Bytes)> {
+        if let Some(bytes) = self.sent.fresh(&change.key, now) {
+            return vec![(None, bytes.clone())];
+        }
+        let given = change.base.as_ref().map(|base| (base.key.clone(), base.bytes.clone()));
+        if matches!(given, Some((None, _))) {
+            return given.into_iter().collect();
+        }
+        let similar = self.sent.similar(&change.key, now);
+        let similar = similar.map(|(key, bytes)| (Some(key.clone()), bytes.clone()));
+        given.into_iter().chain(similar).collect()
     }
 
     fn decode(
@@ -274,7 +293,9 @@ impl Endpoint {
         let items = split(heads.items, values)?;
         self.traffic.items_in += items.len() as u64;
         for item in &items {
-            remember(&mut self.recent, &item.key, item.value.as_ref(), now);
+            if let Some(value) = &item.value {
+                self.received.put(&item.key, value, now);
+            }
         }
         Ok(Incoming::Batch { lane, first: batch.first, items: Some(items) })
     }
@@ -300,7 +321,7 @@ impl Endpoint {
                 base.key.as_ref().or(own).ok_or(WireError::Malformed("base without a key"))?;
             let fits = |bytes: &Bytes| pack::hash(bytes) == base.hash;
             let bytes =
-                self.recent.get(key).cloned().filter(fits).or_else(|| held(key).filter(fits));
+                self.received.get(key).cloned().filter(fits).or_else(|| held(key).filter(fits));
             let Some(bytes) = bytes else { return Ok(None) };
             total += bytes.len();
             if total > MAX_BASE_BYTES {
@@ -309,13 +330,6 @@ impl Endpoint {
             found.push(bytes);
         }
         Ok(Some(found))
-    }
-}
-
-fn remember(recent: &mut Recent, key: &Key, value: Option<&Bytes>, now: u64) {
-    match value {
-        Some(value) => recent.put(key, value, now),
-        None => recent.remove(key),
     }
 }
 
