@@ -47,7 +47,9 @@ def main() -> int:
         for count, goal, baseline in ((20, 33, 102), (50, 36, 112)):
             start_pods(system, [f"pod-{number}" for number in range(begun, count)])
             begun = count
-            bench.figure(f"edge_rss_{count}_pods", resident(system), "MB", goal=goal, baseline=baseline)
+            bench.figure(
+                f"edge_rss_{count}_pods", resident(system), "MB", goal=goal, baseline=baseline
+            )
     return bench.finish()
 
 

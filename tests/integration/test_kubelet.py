@@ -172,6 +172,18 @@ async def test_a_pod_deleted_while_the_agent_was_away_goes(
         assert kubelet.is_ready("web-1")
 
 
+async def test_an_orphan_has_the_grace_that_its_pod_had(
+    kubelet: Kubelet, runtime: FakeRuntime
+) -> None:
+    async with kubelet:
+        await kubelet.apply(pod(terminationGracePeriodSeconds=3))
+        await until(lambda: kubelet.is_ready("web"))
+    await kubelet.delete(pod())
+    async with kubelet:
+        await until(lambda: not runtime.sandboxes)
+    assert runtime.grace_used == [3]
+
+
 async def test_orphans_stay_while_the_store_may_lack_their_pods(
     kubelet: Kubelet, runtime: FakeRuntime, store: Store, tmp_path: Path
 ) -> None:

@@ -46,7 +46,9 @@ FORBIDDEN = {
 
 def loaded(code: str) -> set[str]:
     """The modules that a fresh interpreter has after ``code``."""
-    program = f"{code}\nimport sys, json; print(json.dumps([n for n, m in sys.modules.items() if m]))"
+    program = (
+        f"{code}\nimport sys, json; print(json.dumps([n for n, m in sys.modules.items() if m]))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,

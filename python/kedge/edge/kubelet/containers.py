@@ -89,7 +89,8 @@ def sandbox_config(pod: Pod, layout: Layout, attempt: int) -> dict[str, Any]:
             labels.POD_UID: metadata["uid"],
             labels.MANAGED_BY: layout.node,
         },
-        "annotations": dict(metadata.get("annotations") or {}),
+        "annotations": (metadata.get("annotations") or {})
+        | {labels.GRACE_SECONDS: str(lifecycle.grace_seconds(pod))},
         "linux": {
             "cgroup_parent": layout.cgroup_parent,
             "security_context": security,

@@ -26,7 +26,17 @@ def sandbox(info: SandboxInfo, ips: tuple[str, ...]) -> Sandbox:
         info.labels.get(labels.POD_NAME, ""),
         info.labels.get(labels.POD_NAMESPACE, ""),
     )
-    return Sandbox(info.id, info.attempt, info.ready, info.created_at, ips, name, namespace)
+    grace = info.annotations.get(labels.GRACE_SECONDS, "")
+    return Sandbox(
+        info.id,
+        info.attempt,
+        info.ready,
+        info.created_at,
+        ips,
+        name,
+        namespace,
+        int(grace) if grace.isdecimal() else None,
+    )
 
 
 def container(info: ContainerInfo, status: ContainerStatus | None = None) -> Container:

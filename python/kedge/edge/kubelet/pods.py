@@ -339,4 +339,7 @@ class Pods:
 def _orphan(uid: str, sandbox: Sandbox) -> Pod:
     """What is left to know of a pod whose object is gone."""
     metadata = {"name": sandbox.name, "namespace": sandbox.namespace, "uid": uid}
-    return {"metadata": metadata, "spec": {"containers": []}}
+    spec: dict[str, Any] = {"containers": []}
+    if sandbox.grace_seconds is not None:
+        spec["terminationGracePeriodSeconds"] = sandbox.grace_seconds
+    return {"metadata": metadata, "spec": spec}

@@ -39,6 +39,7 @@ class Sandbox:
     ips: tuple[str, ...] = ()
     name: str = ""
     namespace: str = ""
+    grace_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
