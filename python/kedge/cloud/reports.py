@@ -115,7 +115,7 @@ class Reports:
         self._sessions = sessions
         self._hub = hub
         self._workers = workers
-        self._waiting: dict[_Slot, _Waiting] = {}
+        self._waiting: dict[str, dict[ObjectKey, _Waiting]] = {}
         self._queue: KeyedQueue[_Slot] = KeyedQueue()
         self._writers: dict[str, Callable[[Report], Awaitable[None]]] = {
             "pods/status": self._pod_status,
@@ -126,31 +126,32 @@ class Reports:
         }
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     def submit(self, report: Report) -> None:
         """Takes one report; it replaces an older one of the same object that still waits."""
-        slot = (report.node, report.key)
-        waiting = self._waiting.get(slot)
+        of_node = self._waiting.setdefault(report.node, {})
+        waiting = of_node.get(report.key)
         if waiting is None or waiting.report.session != report.session:
-            self._waiting[slot] = _Waiting(report, [report.seq])
+            of_node[report.key] = _Waiting(report, [report.seq])
         else:
             waiting.report = report
             waiting.seqs.append(report.seq)
-        self._queue.add(slot)
+        self._queue.add((report.node, report.key))
 
     def forget(self, node: str, session: int) -> None:
         """Drops what waits from a session that ended: its node sends it again to whom it finds."""
-        for slot in [slot for slot in self._waiting if slot[0] == node]:
-            if self._waiting[slot].report.session == session:
-                del self._waiting[slot]
+        of_node = self._waiting.pop(node, {})
+        newer = {key: one for key, one in of_node.items() if one.report.session != session}
+        if newer:
+            self._waiting[node] = newer
 
     async def run(self) -> None:
         """Writes reports until cancelled."""
         await self._queue.work(self._work, workers=self._workers, failed=self._broken)
 
     async def _work(self, slot: _Slot) -> None:
-        waiting = self._waiting.pop(slot, None)
+        waiting = self._take(slot)
         if waiting is None:
             return
         report = waiting.report
@@ -166,6 +167,14 @@ class Reports:
         else:
             self._hub.ack(report.session, waiting.seqs)
             metrics.count("kedge_reports_total", resource=report.key.resource, result="written")
+
+    def _take(self, slot: _Slot) -> _Waiting | None:
+        node, key = slot
+        of_node = self._waiting.get(node, {})
+        waiting = of_node.pop(key, None)
+        if not of_node:
+            self._waiting.pop(node, None)
+        return waiting
 
     async def _write(self, report: Report) -> None:
         if not report.value:
@@ -183,10 +192,18 @@ class Reports:
             self._hub.nack(report.session, seq, reason)
 
     def _again(self, slot: _Slot, waiting: _Waiting, error: KedgeError) -> None:
-        """Puts a report back, unless a newer one came meanwhile: that one then carries its number."""
-        newer = self._waiting.get(slot)
+        """Puts a report back, unless a newer one came meanwhile: that one then carries its number.
+
+        The report of a session that ended is dropped: its node may be at another replica by now,
+        whose newer report must not be overwritten.
+        """
+        current = self._sessions.get(slot[0])
+        if current is None or current.id != waiting.report.session:
+            return
+        of_node = self._waiting.setdefault(slot[0], {})
+        newer = of_node.get(slot[1])
         if newer is None:
-            self._waiting[slot] = waiting
+            of_node[slot[1]] = waiting
         elif newer.report.session == waiting.report.session:
             newer.seqs[:0] = waiting.seqs
             newer.backoff = waiting.backoff

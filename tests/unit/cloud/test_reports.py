@@ -220,6 +220,19 @@ async def test_what_waits_from_a_session_that_ended_is_dropped():
     assert not rig.hub.acked
 
 
+async def test_a_report_is_not_tried_again_for_a_session_that_ended():
+    rig = Rig()
+    rig.api.delay_seconds = 0.01
+    rig.api.failures = [Disconnected("away")]
+    async with running(rig):
+        rig.status(1, "Pending")
+        await asyncio.sleep(0.005)
+        rig.sessions.disconnected("a", 1)
+        rig.reports.forget("a", 1)
+    assert len(rig.api.calls) == 1
+    assert not rig.hub.acked
+
+
 async def test_a_report_of_a_new_session_takes_the_place_of_the_old_ones():
     rig = Rig()
     rig.status(9, "Pending")
