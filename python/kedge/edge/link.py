@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from kedge.hub.client import HubClient, read_link_record
 from kedge.hub.renewal import CertificateRenewal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from kedge.edge.config import EdgeConfig
@@ -42,11 +41,12 @@ class Link:
 
     async def follow(self, *, up: Callable[[], None], synced: Callable[[], None]) -> None:
         """Calls ``up`` whenever the link comes up, ``synced`` whenever the view is complete then."""
+        await run(self._each(self.client.connected, up), self._each(self.client.synced, synced))
+
+    async def _each(self, state: Callable[[], Awaitable[None]], told: Callable[[], None]) -> None:
         while True:
-            await self.client.connected()
-            up()
-            await self.client.synced()
-            synced()
+            await state()
+            told()
             await self.client.disconnected()
 
 

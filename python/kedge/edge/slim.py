@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept out of the agent's process: ``ssl``, which asyncio imports and never uses here,
-and the compressors that ``shutil`` looks for (it does without).
+"""What is kept out of the agent's process: ``ssl``, and the compressors that ``shutil`` looks for.
 
-All TLS is in Rust. The stub has the names that asyncio looks at when it is imported; anything that
+asyncio imports ``ssl`` and never uses it here: all TLS is in Rust. The stub has the names that asyncio looks at when it is imported; anything that
 really wants TLS from Python fails at once, with the reason. Only the agent's own entry point may
 install it.
 """

@@ -14,7 +14,7 @@ from kedge.edge.config import EdgeConfig
 from kedge.errors import ConfigError
 
 
-def replace_self(arguments: list[str], flag: str) -> int:
+def replace_self(arguments: list[str], flag: str) -> int:  # noqa: RET503 - execv does not return
     """Replaces this process with one that has the settings and nothing that was needed to read them."""
     parser = config.parser(
         EdgeConfig,

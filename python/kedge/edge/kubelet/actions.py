@@ -128,19 +128,18 @@ class Actions:
         layout = self._starter.layout(worker.pod)
         config = containers.sandbox_config(worker.pod, layout, action.attempt)
         try:
-            Path(layout.log_directory).mkdir(mode=0o755, parents=True, exist_ok=True)
+            _make_directory(layout.log_directory)
             async with self._tools.sandbox_limit:
                 sandbox_id = await runtime.run_sandbox(config)
                 status = await runtime.sandbox_status(sandbox_id)
-            if status is None:
-                raise RuntimeFailure(f"the sandbox is gone again: {sandbox_id}")
         except (RuntimeFailure, OSError) as error:
             delay = worker.memory.delay(plan.SANDBOX, FIRST_DELAY_SECONDS)
             worker.fail(plan.SANDBOX, "FailedCreatePodSandBox", str(error), delay)
             self._event("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             return
         worker.memory.failures.pop(plan.SANDBOX, None)
-        worker.sandboxes[sandbox_id] = observe.sandbox(status, tuple(status.ips))
+        if status is not None:
+            worker.sandboxes[sandbox_id] = observe.sandbox(status, tuple(status.ips))
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
         """Stops a sandbox; what ran in it is stopped already."""
@@ -317,3 +316,7 @@ class Actions:
         worker.is_cleaned = True
         if not worker.is_gone:
             self._tools.reporter.pod_deleted(worker.pod)
+
+
+def _make_directory(path: str) -> None:
+    Path(path).mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -167,7 +167,7 @@ def _data(key: ObjectKey, objects: Objects) -> dict[str, str] | None:
         raise ContainerConfigError(text) from error
 
 
-def field_value(pod: Pod, path: str, place: Place) -> str:
+def field_value(pod: Pod, path: str, place: Place) -> str:  # noqa: PLR0911 - a return per field
     """What the downward API says of a field.
 
     Raises:

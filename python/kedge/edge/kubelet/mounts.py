@@ -13,14 +13,12 @@ from kedge.edge.kubelet.environment import ContainerConfigError, expand
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kedge.edge.kubelet.state import Pod
 
 MAX_MESSAGE_BYTES = 4096
 MAX_LOG_TAIL_BYTES = 2048
 
 
 def build(
-    pod: Pod,
     container: dict[str, Any],
     *,
     volumes: Mapping[str, str],
@@ -32,7 +30,6 @@ def build(
     """The mounts of one container; makes the files that they need.
 
     Args:
-        pod: its object.
         container: its spec.
         volumes: host paths by volume name.
         variables: the container's environment, for ``subPathExpr``.

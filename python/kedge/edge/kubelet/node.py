@@ -108,11 +108,18 @@ def conditions(
     pressures: list[node_info.Pressure], problem: str, previous: list[Status], now: float
 ) -> list[Status]:
     """The node's conditions; a transition keeps its time while the status stays."""
-    found = [_condition(one.type, one.is_under, one.reason, one.message) for one in pressures]
+    found = [
+        _condition(one.type, holds=one.is_under, reason=one.reason, message=one.message)
+        for one in pressures
+    ]
     if problem:
-        found.append(_condition("Ready", False, "KubeletNotReady", problem))
+        found.append(_condition("Ready", holds=False, reason="KubeletNotReady", message=problem))
     else:
-        found.append(_condition("Ready", True, "KubeletReady", "kedge is posting ready status"))
+        found.append(
+            _condition(
+                "Ready", holds=True, reason="KubeletReady", message="kedge is posting ready status"
+            )
+        )
     earlier = {one["type"]: one for one in previous}
     for one in found:
         same = earlier.get(one["type"])
@@ -122,7 +129,7 @@ def conditions(
     return found
 
 
-def _condition(kind: str, holds: bool, reason: str, message: str) -> Status:  # noqa: FBT001
+def _condition(kind: str, *, holds: bool, reason: str, message: str) -> Status:
     return {
         "type": kind,
         "status": "True" if holds else "False",

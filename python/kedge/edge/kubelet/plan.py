@@ -236,21 +236,27 @@ def _initialize(pod: Pod, sandbox: Sandbox, observed: Observed, now: float) -> l
     actions: list[Action] = []
     for container in lifecycle.init_containers(pod):
         latest = observed.latest(container["name"])
-        here = latest is not None and latest.sandbox_id == sandbox.id
-        if here and latest is not None and not lifecycle.is_sidecar(container):
-            if latest.state is ContainerState.EXITED and latest.exit_code == 0:
-                continue
+        here = latest if latest is not None and latest.sandbox_id == sandbox.id else None
+        if not lifecycle.is_sidecar(container) and here is not None and _has_succeeded(here):
+            continue
         actions += _advance(pod, container, sandbox, observed, now)
-        health = observed.health.get(latest.id) if latest else None
-        is_running = here and latest is not None and latest.state is ContainerState.RUNNING
         if not (
-            lifecycle.is_sidecar(container) and is_running and (health is None or health.started)
+            lifecycle.is_sidecar(container) and here is not None and _has_started(here, observed)
         ):
             break
     return actions
 
 
-def _advance(
+def _has_succeeded(one: Container) -> bool:
+    return one.state is ContainerState.EXITED and one.exit_code == 0
+
+
+def _has_started(one: Container, observed: Observed) -> bool:
+    health = observed.health.get(one.id)
+    return one.state is ContainerState.RUNNING and (health is None or health.started)
+
+
+def _advance(  # noqa: PLR0911 - a return per state of the container
     pod: Pod, container: dict[str, Any], sandbox: Sandbox, observed: Observed, now: float
 ) -> list[Action]:
     """What one container needs: nothing, a start, a stop, or time."""
@@ -325,7 +331,7 @@ def _restart(
     return _start(name, attempt, sandbox, BackOff(longer, now), observed, now)
 
 
-def _start(
+def _start(  # noqa: PLR0917 - all of it decides
     name: str,
     attempt: int,
     sandbox: Sandbox,

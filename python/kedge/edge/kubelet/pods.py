@@ -20,7 +20,7 @@ from kedge.edge.kubelet.worker import PodWorker
 from kedge.errors import Gone, RuntimeFailure
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import Iterable
 
     from kedge.api.keys import ObjectKey
     from kedge.edge.kubelet.tools import Tools

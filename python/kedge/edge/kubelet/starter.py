@@ -155,7 +155,7 @@ class Starter:
         recorder.pod(pod, "Started", f"Started container {name}", container=name)
         return observe.with_status(found, status)
 
-    def _config(
+    def _config(  # noqa: PLR0917 - all of it goes in
         self,
         pod: Pod,
         container: dict[str, Any],
@@ -173,7 +173,6 @@ class Starter:
         try:
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             found = mounts.build(
-                pod,
                 container,
                 volumes=volumes,
                 variables=variables,

@@ -16,7 +16,7 @@ from kedge.edge.kubelet.state import Container, ContainerState, Observed, Pod
 
 Status = dict[str, Any]
 
-TOKEN_EXPIRED = "kedge.io/ServiceAccountTokenExpired"
+TOKEN_EXPIRED = "kedge.io/ServiceAccountTokenExpired"  # noqa: S105 - the name of a condition
 """Condition of a pod that runs with a kept, expired token until the cloud renews it."""
 
 OWN_CONDITIONS = frozenset(
@@ -84,7 +84,7 @@ def qos_class(pod: Pod) -> str:
     return "Guaranteed" if is_guaranteed else "Burstable"
 
 
-def _container_status(
+def _container_status(  # noqa: PLR0917 - all of it decides
     pod: Pod,
     container: dict[str, Any],
     observed: Observed,
@@ -128,7 +128,7 @@ def _restart_count(previous: Status, name: str) -> int:
     return 0
 
 
-def _state(
+def _state(  # noqa: PLR0911, PLR0917 - a return per state
     pod: Pod,
     container: dict[str, Any],
     latest: Container | None,
@@ -222,7 +222,7 @@ def _phase(pod: Pod, observed: Observed, regular: list[Status]) -> str:
     return "Running" if ended else "Pending"
 
 
-def _conditions(
+def _conditions(  # noqa: PLR0917 - all of it decides
     pod: Pod,
     observed: Observed,
     phase: str,
@@ -232,22 +232,26 @@ def _conditions(
     now: float,
 ) -> list[Status]:
     is_networked = observed.sandbox() is not None
-    conditions = [_condition("PodReadyToStartContainers", is_networked)]
+    conditions = [_condition("PodReadyToStartContainers", holds=is_networked)]
     not_initial = [one["name"] for one in initial if not one["ready"]]
     if phase == "Succeeded":
-        conditions.append(_condition("Initialized", True, "PodCompleted"))
+        conditions.append(_condition("Initialized", holds=True, reason="PodCompleted"))
     elif lifecycle.is_initialized(pod, observed):
-        conditions.append(_condition("Initialized", True))
+        conditions.append(_condition("Initialized", holds=True))
     else:
         text = f"containers with incomplete status: [{' '.join(not_initial)}]"
-        conditions.append(_condition("Initialized", False, "ContainersNotInitialized", text))
+        conditions.append(
+            _condition("Initialized", holds=False, reason="ContainersNotInitialized", message=text)
+        )
     conditions += _readiness(pod, phase, initial, regular)
     earlier = {one["type"]: one for one in previous.get("conditions") or []}
     if observed.token_expired:
         text = "the kept service account token has expired; it is renewed when the cloud is back"
-        conditions.append(_condition(TOKEN_EXPIRED, True, "CloudUnreachable", text))
+        conditions.append(
+            _condition(TOKEN_EXPIRED, holds=True, reason="CloudUnreachable", message=text)
+        )
     elif TOKEN_EXPIRED in earlier:
-        conditions.append(_condition(TOKEN_EXPIRED, False, "Renewed"))
+        conditions.append(_condition(TOKEN_EXPIRED, holds=False, reason="Renewed"))
     for one in conditions:
         same = earlier.get(one["type"])
         kept = same.get("lastTransitionTime") if same and same["status"] == one["status"] else None
@@ -261,19 +265,25 @@ def _readiness(pod: Pod, phase: str, initial: list[Status], regular: list[Status
     counted = [one for one in initial if one["name"] in sidecars] + regular
     unready = [one["name"] for one in counted if not one["ready"]]
     if phase == "Succeeded":
-        return [_condition(kind, False, "PodCompleted") for kind in ("Ready", "ContainersReady")]
+        return [
+            _condition(kind, holds=False, reason="PodCompleted")
+            for kind in ("Ready", "ContainersReady")
+        ]
     if phase == "Failed":
-        return [_condition(kind, False, "PodFailed") for kind in ("Ready", "ContainersReady")]
+        return [
+            _condition(kind, holds=False, reason="PodFailed")
+            for kind in ("Ready", "ContainersReady")
+        ]
     if unready:
         text = f"containers with unready status: [{' '.join(unready)}]"
         return [
-            _condition(kind, False, "ContainersNotReady", text)
+            _condition(kind, holds=False, reason="ContainersNotReady", message=text)
             for kind in ("Ready", "ContainersReady")
         ]
-    return [_condition("Ready", True), _condition("ContainersReady", True)]
+    return [_condition("Ready", holds=True), _condition("ContainersReady", holds=True)]
 
 
-def _condition(kind: str, holds: bool, reason: str = "", message: str = "") -> Status:  # noqa: FBT001
+def _condition(kind: str, *, holds: bool, reason: str = "", message: str = "") -> Status:
     condition: Status = {
         "type": kind,
         "status": "True" if holds else "False",
