@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -88,35 +89,31 @@ class Kubectl:
 
 
 def newer() -> str:
+    """The kubectl on PATH when it is a current one, else one from a pinned package."""
     found = shutil.which("kubectl")
-    if found is None:
-        pytest.skip("no kubectl on PATH")
-    text = subprocess.run(
-        [found, "version", "--client"], capture_output=True, text=True, check=False
-    ).stdout
-    match = re.search(r"v1\.(\d+)\.", text)
-    if match is None or int(match[1]) < 28:
-        pytest.skip(f"the kubectl on PATH is not a current one: {text.strip()}")
-    return found
+    if found is not None:
+        command = [found, "version", "--client"]
+        text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        match = re.search(r"v1\.(\d+)\.", text)
+        if match is not None and int(match[1]) >= 28:
+            return found
+    return fetched("current")
 
 
-def debian() -> str:
-    script = REPOSITORY / "scripts" / "fetch_kubectl.sh"
+def fetched(which: str) -> str:
+    command = ["sh", str(REPOSITORY / "scripts" / "fetch_kubectl.sh"), which]
+    command.append(str(REPOSITORY / "target" / f"kubectl-{which}"))
+    env = {**os.environ, "PYTHON": sys.executable}
     done = subprocess.run(
-        ["sh", str(script), str(REPOSITORY / "target" / "kubectl-1.20")],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
+        command, capture_output=True, text=True, timeout=100, check=False, env=env
     )
-    if done.returncode != 0:
-        pytest.skip(f"Debian's kubernetes-client cannot be had: {done.stderr.strip()[-200:]}")
+    assert done.returncode == 0, f"kubectl ({which}) cannot be had: {done.stderr.strip()[-300:]}"
     return done.stdout.strip().splitlines()[-1]
 
 
 @pytest.fixture(scope="module", params=["debian", "current"])
 def program(request: pytest.FixtureRequest) -> str:
-    return debian() if request.param == "debian" else newer()
+    return fetched("debian") if request.param == "debian" else newer()
 
 
 @pytest.fixture
