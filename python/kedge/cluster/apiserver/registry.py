@@ -420,12 +420,15 @@ class Registry:
         if type(metadata) is not dict:
             raise BadRequest("metadata: wanted an object")
         expected = _Expected(metadata.get("uid") or "", metadata.get("resourceVersion") or "")
-        part = orjson.dumps(parsed.get("status") or {}) if "status" in parsed else b"{}"
         known = schema.struct(kind.definition).fields.get("status")
         shape = known.struct if known is not None else None
+        fresh = [parsed]
 
         def change(obj: Object) -> Object:
-            return patches.apply(obj.get("status", {}), orjson.loads(part), content_type, shape)
+            part = (fresh.pop() if fresh else orjson.loads(body)).get("status") or {}
+            if type(part) is not dict:
+                raise BadRequest("status: wanted an object")
+            return patches.apply(obj.get("status", {}), part, content_type, shape)
 
         return await self._write_status(kind, key, change, expected, options)
 
