@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-
 @dataclass
 class Call:
     """One request that arrived."""
