@@ -308,7 +308,7 @@ mod tests {
         let head =
             String::from_utf8(BASE64.decode(token.split('.').next().unwrap()).unwrap()).unwrap();
         assert!(head.contains(public.key_id()));
-        assert!(jwks(&[public.clone()]).contains(public.key_id()));
+        assert!(jwks(std::slice::from_ref(&public)).contains(public.key_id()));
         verify(&[public], &token, 1, &[]).unwrap();
     }
 }

@@ -76,7 +76,7 @@ enum What {
 impl Reader {
     fn run(&mut self, length: u64) -> Result<()> {
         let mut head = [0; 4096];
-        self.file.read_exact_at(&mut head, 0).map_err(|_| corrupt("shorter than one page"))?;
+        self.file.read_exact_at(&mut head, 0).map_err(|_error| corrupt("shorter than one page"))?;
         let size = u32::from_le_bytes([head[16 + 24], head[16 + 25], head[16 + 26], head[16 + 27]])
             as usize;
         if size.is_power_of_two() && (512..=65536).contains(&size) {
@@ -130,7 +130,7 @@ impl Reader {
     fn read(&self, page: u64, into: &mut [u8]) -> Result<()> {
         self.file
             .read_exact_at(into, page * self.page_size as u64)
-            .map_err(|_| corrupt("a page is missing"))
+            .map_err(|_error| corrupt("a page is missing"))
     }
 
     fn tree(&mut self, tree: Tree, what: What) -> Result<()> {
@@ -247,7 +247,10 @@ impl Reader {
     fn free_list(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         let mut numbers = value.chunks_exact(8).map(number);
         let length = numbers.next().ok_or_else(|| corrupt("a free list is damaged"))?;
-        if key.len() != 8 || value.len() % 8 != 0 || length != (value.len() / 8 - 1) as u64 {
+        if key.len() != 8
+            || !value.len().is_multiple_of(8)
+            || length != (value.len() / 8 - 1) as u64
+        {
             // LMDB may reserve a longer record than it fills.
             if length > (value.len() / 8).saturating_sub(1) as u64 {
                 return Err(corrupt("a free list is damaged"));

@@ -43,7 +43,7 @@ pub(crate) fn encode(event: &Event, key: &[u8], sealed_for: Option<&Seal>) -> Re
     bytes.push(flags);
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
-    let length = u32::try_from(value.len()).map_err(|_| {
+    let length = u32::try_from(value.len()).map_err(|_error| {
         Error::new(Kind::TooLarge, format!("object larger than 4 GiB: {}", event.key))
     })?;
     bytes.extend_from_slice(&length.to_le_bytes());

@@ -54,7 +54,7 @@ impl Key {
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let corrupt =
             || Error::new(Kind::Corrupt, format!("stored key has a wrong form: {bytes:?}"));
-        let text = std::str::from_utf8(bytes).map_err(|_| corrupt())?;
+        let text = std::str::from_utf8(bytes).map_err(|_error| corrupt())?;
         let mut parts = text.split('\0');
         let mut next = || parts.next().ok_or_else(corrupt);
         let key = Self::new(next()?, next()?, next()?, next()?);

@@ -158,7 +158,7 @@ impl Store {
             // The receiver waits below; it cannot be gone.
             let _ = sender.send(result);
         });
-        receiver.recv().map_err(|_| closed())?
+        receiver.recv().map_err(|_error| closed())?
     }
 
     /// Changes after `from_revision`.
@@ -230,7 +230,7 @@ fn lock(path: &Path) -> Result<File> {
         .truncate(false)
         .mode(0o600)
         .open(path.join("kedge.lock"))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_error| {
         Error::new(
             Kind::Rejected,
             format!("another process has the store open: {}", path.display()),
@@ -244,7 +244,7 @@ fn fresh_id() -> Result<u64> {
     let mut bytes = [0; 8];
     SystemRandom::new()
         .fill(&mut bytes)
-        .map_err(|_| Error::new(Kind::Internal, "no random numbers from the system"))?;
+        .map_err(|_error| Error::new(Kind::Internal, "no random numbers from the system"))?;
     Ok(u64::from_le_bytes(bytes).max(1))
 }
 

@@ -230,8 +230,8 @@ fn parse_token(token: &str) -> Result<(u64, Vec<u8>)> {
     if token.len() > 1024 {
         return Err(invalid());
     }
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| invalid())?;
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_error| invalid())?;
     let (revision, last) = bytes.split_first_chunk::<8>().ok_or_else(invalid)?;
-    Key::decode(last).map_err(|_| invalid())?;
+    Key::decode(last).map_err(|_error| invalid())?;
     Ok((u64::from_be_bytes(*revision), last.to_vec()))
 }

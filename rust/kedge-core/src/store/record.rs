@@ -41,7 +41,7 @@ impl Links {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self> {
-        let text = std::str::from_utf8(bytes).map_err(|_| corrupt())?;
+        let text = std::str::from_utf8(bytes).map_err(|_error| corrupt())?;
         let mut parts = text.split('\0').map(str::to_owned);
         let node = parts.next().unwrap_or_default();
         Ok(Self { node, owners: parts.collect() })
@@ -57,7 +57,7 @@ impl Record {
         bytes.extend_from_slice(&[0; 4]);
         let links = self.links.encode();
         let length = u16::try_from(links.len())
-            .map_err(|_| Error::new(Kind::TooLarge, "node name and owners over 64 KiB"))?;
+            .map_err(|_error| Error::new(Kind::TooLarge, "node name and owners over 64 KiB"))?;
         bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&links);
         match sealed_for {
@@ -94,7 +94,7 @@ impl Record {
         if bytes.len() < HEADER {
             return Err(corrupt());
         }
-        let stored = u32::from_le_bytes(bytes[SUM].try_into().map_err(|_| corrupt())?);
+        let stored = u32::from_le_bytes(bytes[SUM].try_into().map_err(|_error| corrupt())?);
         if stored != checksum(key, bytes) {
             return Err(corrupt());
         }

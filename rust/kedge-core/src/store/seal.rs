@@ -16,7 +16,7 @@ pub(crate) struct Seal {
 impl Seal {
     pub(crate) fn new(key: &[u8; 32]) -> Result<Self> {
         let key = UnboundKey::new(&AES_256_GCM, key)
-            .map_err(|_| Error::new(Kind::Internal, "the sealing key has a wrong length"))?;
+            .map_err(|_error| Error::new(Kind::Internal, "the sealing key has a wrong length"))?;
         Ok(Self { key: LessSafeKey::new(key), random: SystemRandom::new() })
     }
 
@@ -45,10 +45,12 @@ impl Seal {
             return Err(wrong());
         }
         let (nonce, body) = sealed.split_at(NONCE_LEN);
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| wrong())?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_error| wrong())?;
         let mut buffer = body.to_vec();
-        let plain =
-            self.key.open_in_place(nonce, Aad::from(name), &mut buffer).map_err(|_| wrong())?;
+        let plain = self
+            .key
+            .open_in_place(nonce, Aad::from(name), &mut buffer)
+            .map_err(|_error| wrong())?;
         Ok(Bytes::copy_from_slice(plain))
     }
 }

@@ -165,7 +165,8 @@ fn label(text: &str) -> Result<Requirement> {
             Err(invalid("label selector", text))
         }
     };
-    let bound = |value: &str| value.trim().parse().map_err(|_| invalid("label selector", text));
+    let bound =
+        |value: &str| value.trim().parse().map_err(|_error| invalid("label selector", text));
     if let Some((key, value)) = text.split_once("!=") {
         return requirement(key, Test::NotIn(vec![checked(value)?]));
     }

@@ -65,7 +65,7 @@ impl Watcher {
             if let Some(batch) = self.try_next()? {
                 return Ok(batch);
             }
-            self.newest.changed().await.map_err(|_| closed())?;
+            self.newest.changed().await.map_err(|_error| closed())?;
         }
     }
 
@@ -76,7 +76,7 @@ impl Watcher {
             let shared = self.shared.upgrade().ok_or_else(closed)?;
             let events = match shared.ring.after(self.cursor, BATCH) {
                 Some(events) => events,
-                None => self.from_history(&shared)?,
+                None => self.read_history(&shared)?,
             };
             let Some(last) = events.last() else { return Ok(None) };
             self.cursor = last.revision;
@@ -115,7 +115,7 @@ impl Watcher {
             || event.previous.as_ref().is_some_and(|previous| self.selector.matches(key, previous))
     }
 
-    fn from_history(&self, shared: &Shared) -> Result<Vec<Arc<Event>>> {
+    fn read_history(&self, shared: &Shared) -> Result<Vec<Arc<Event>>> {
         let lmdb = &shared.lmdb;
         let reading = lmdb.read()?;
         let oldest = lmdb.number(&reading.txn, "oldest")?;
