@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Python's `HubServer` and `HubClient`: both ends of the link, events as flat tuples.
 
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands lists and paths over by value")]
+
 use std::sync::Arc;
 
 use kedge_core::bridge::Inbox;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Python's `Store` and `Watch`: thin wrappers over `kedge_core::store`.
 
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands lists and paths over by value")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -97,7 +99,7 @@ impl Store {
         let ops = core_ops(ops)?;
         let answers = Arc::clone(&self.answers);
         py.detach(|| {
-            self.inner.submit(ops, move |result| answers.push_unbounded((ticket, result)))
+            self.inner.submit(ops, move |result| answers.push_unbounded((ticket, result)));
         });
         Ok(())
     }

@@ -125,7 +125,9 @@ impl LinkEnd {
 #[pyfunction]
 fn view_digest(py: Python<'_>, entries: Vec<(KeyTuple, u64)>) -> (Py<PyBytes>, u32) {
     let mut digest = Digest::default();
-    entries.into_iter().for_each(|(key, version)| digest.add(&core_key(key), version));
+    for (key, version) in entries {
+        digest.add(&core_key(key), version);
+    }
     (PyBytes::new(py, &digest.bytes()).unbind(), digest.count)
 }
 
