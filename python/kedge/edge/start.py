@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
+import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from kedge import config
 from kedge.edge.config import EdgeConfig
 from kedge.errors import ConfigError
+
+COMPILE_SECONDS = 60.0
 
 
 def replace_self(arguments: list[str], flag: str) -> int:  # noqa: RET503 - execv does not return
@@ -32,8 +37,22 @@ def replace_self(arguments: list[str], flag: str) -> int:  # noqa: RET503 - exec
         data_dir=settings.data_dir.absolute(),
         log_level=settings.log_level or config.environment(config.ENV_LOG_LEVEL, "INFO"),
     )
-    command = [sys.executable, "-m", "kedge.edge", flag, encode(settings)]
+    command = [sys.executable, *_optimized(), "-m", "kedge.edge", flag, encode(settings)]
     os.execv(sys.executable, command)  # noqa: S606 - this very program, without a shell
+
+
+def _optimized() -> list[str]:
+    """The flag that drops docstrings, 0.8 MB of the agent, if its bytecode is or can be cached.
+
+    Compiling in the agent would cost more memory than it saves; so a throw-away process does it, once.
+    """
+    agent = str(Path(__file__).with_name("agent.py"))
+    cached = Path(importlib.util.cache_from_source(agent, optimization=2))
+    if not cached.exists() and not sys.dont_write_bytecode:
+        program = "from kedge.edge import slim; slim.install(); import kedge.edge.agent"
+        command = [sys.executable, "-OO", "-c", program]
+        subprocess.run(command, check=False, timeout=COMPILE_SECONDS)  # noqa: S603 - this very program
+    return ["-OO"] if cached.exists() else []
 
 
 def encode(settings: EdgeConfig) -> str:

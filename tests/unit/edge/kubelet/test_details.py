@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Environment, resources, resolver, images, probes: small pure parts of the kubelet."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kedge.api.keys import ObjectKey
+from kedge.edge.kubelet import (
+    checks,
+    containers,
+    dns,
+    images,
+    mounts,
+    objects,
+    observe,
+    probes,
+    resources,
+)
+from kedge.edge.kubelet.environment import ContainerConfigError, Place, environment, expand
+from tests.unit.edge.kubelet.builders import pod, spec
+
+
+class Fixed:
+    """Objects of a test."""
+
+    def __init__(self, *found: tuple[ObjectKey, dict[str, Any]]) -> None:
+        self._found = dict(found)
+
+    def get(self, key: ObjectKey) -> dict[str, Any] | None:
+        return self._found.get(key)
+
+    def list(self, group: str, resource: str, namespace: str) -> list[dict[str, Any]]:
+        return [one for key, one in self._found.items() if key[:3] == (group, resource, namespace)]
+
+
+PLACE = Place("edge-1", ("192.168.0.5",), ("10.1.0.7",), {"cpu": "2", "memory": "1Gi"})
+OBJECTS = Fixed(
+    (objects.config_map("default", "settings"), {"data": {"mode": "fast"}}),
+    (
+        objects.secret("default", "key"),
+        {"data": {"password": base64.b64encode(b"s3cret").decode()}},
+    ),
+)
+
+
+def variables(*env: dict[str, Any], **more: Any) -> dict[str, str]:
+    return environment(pod(), spec(env=list(env), **more), OBJECTS, PLACE)
+
+
+def source(**value: Any) -> dict[str, Any]:
+    return {"name": "X", "valueFrom": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("$(A)", "1"),
+        ("$$(A)", "$(A)"),
+        ("$(B)", "$(B)"),
+        ("x$(A)y$", "x1y$"),
+        ("$$$(A)", "$1"),
+        ("$(A", "$(A"),
+    ],
+)
+def test_references_expand_as_in_kubernetes(text: str, wanted: str) -> None:
+    assert expand(text, {"A": "1"}) == wanted
+
+
+@pytest.mark.parametrize(
+    ("variable", "wanted"),
+    [
+        (source(configMapKeyRef={"name": "settings", "key": "mode"}), "fast"),
+        (source(secretKeyRef={"name": "key", "key": "password"}), "s3cret"),
+        (source(fieldRef={"fieldPath": "metadata.name"}), "web"),
+        (source(fieldRef={"fieldPath": "status.podIP"}), "10.1.0.7"),
+        (source(resourceFieldRef={"resource": "limits.cpu"}), "2"),
+        (source(resourceFieldRef={"resource": "limits.memory", "divisor": "1Mi"}), "1024"),
+    ],
+)
+def test_a_variable_has_its_source(variable: dict[str, Any], wanted: str) -> None:
+    assert variables(variable) == {"X": wanted}
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        (source(configMapKeyRef={"name": "none", "key": "mode"}), 'configmap "none" not found'),
+        (source(configMapKeyRef={"name": "settings", "key": "no"}), "couldn't find key no in configmap default/settings"),
+        (source(secretKeyRef={"name": "none", "key": "x"}), 'secret "none" not found'),
+        (source(fieldRef={"fieldPath": "spec.other"}), "unsupported fieldPath: spec.other"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_named(variable: dict[str, Any], message: str) -> None:
+    with pytest.raises(ContainerConfigError, match=message.replace("(", "\\(")):
+        variables(variable)
+
+
+def test_what_is_optional_may_be_missing() -> None:
+    assert (
+        variables(source(configMapKeyRef={"name": "none", "key": "mode", "optional": True})) == {}
+    )
+    assert variables(envFrom=[{"secretRef": {"name": "none", "optional": True}}]) == {}
+
+
+def test_all_keys_come_with_their_prefix_and_later_ones_win() -> None:
+    found = variables(
+        {"name": "P_mode", "value": "slow"},
+        {"name": "URL", "value": "http://$(P_mode)"},
+        envFrom=[{"configMapRef": {"name": "settings"}, "prefix": "P_"}],
+    )
+    assert found == {"P_mode": "slow", "URL": "http://slow"}
+
+
+def test_no_api_server_is_announced_unless_there_is_one() -> None:
+    assert "KUBERNETES_SERVICE_HOST" not in variables()
+    place = Place("edge-1", api_endpoint=("10.0.0.1", 443))
+    assert environment(pod(), spec(), OBJECTS, place)["KUBERNETES_SERVICE_PORT"] == "443"
+
+
+def test_resources_become_shares_quota_and_bytes() -> None:
+    asked = spec(
+        resources={"limits": {"cpu": "500m", "memory": "64Mi"}, "requests": {"cpu": "250m"}}
+    )
+    found = resources.linux_resources("Burstable", asked, 1 << 30)
+    assert found["cpu_shares"] == 256
+    assert (found["cpu_quota"], found["cpu_period"]) == (50_000, 100_000)
+    assert found["memory_limit_in_bytes"] == 64 << 20
+    assert found["oom_score_adj"] == 938
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.2.3", "1Zi", "--1", "1e", "9" * 50])
+def test_a_quantity_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a quantity"):
+        resources.nano(text)
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [
+        ("busybox", "Always"),
+        ("busybox:latest", "Always"),
+        ("busybox:1", "IfNotPresent"),
+        ("host:5000/busybox", "Always"),
+        ("busybox@sha256:1", "IfNotPresent"),
+    ],
+)
+def test_the_pull_policy_without_one(image: str, policy: str) -> None:
+    assert images.pull_policy({"image": image}) == policy
+
+
+def test_credentials_are_those_of_the_registry() -> None:
+    entry = {"auth": base64.b64encode(b"me:secret").decode()}
+    config = {"auths": {"https://index.docker.io/v1/": entry, "other.io": {}}}
+    held = {"data": {".dockerconfigjson": base64.b64encode(json.dumps(config).encode()).decode()}}
+    found = images.credentials("busybox:1", [{"data": {".dockerconfigjson": "broken"}}, held])
+    assert found is not None
+    assert (found["username"], found["password"]) == ("me", "secret")
+    assert images.credentials("quay.io/a/b", [held]) is None
+
+
+def test_cluster_first_needs_a_cluster_resolver() -> None:
+    node = dns.parse_resolver("nameserver 1.1.1.1 # first\nsearch a.b\noptions ndots:2\n")
+    assert dns.dns_config(pod(), node, (), "cluster.local")["servers"] == ["1.1.1.1"]
+    found = dns.dns_config(pod(), node, ("10.96.0.10",), "cluster.local")
+    assert found["searches"] == [
+        "default.svc.cluster.local",
+        "svc.cluster.local",
+        "cluster.local",
+        "a.b",
+    ]
+
+
+def test_a_sub_path_may_not_leave_its_volume(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to("/etc")
+    for sub in ("../x", "/etc", "out"):
+        held = spec(volumeMounts=[{"name": "v", "mountPath": "/v", "subPath": sub}])
+        with pytest.raises(ContainerConfigError, match="leaves the volume"):
+            mounts.build(
+                held,
+                volumes={"v": str(tmp_path)},
+                variables={},
+                directory=tmp_path,
+                hosts=None,
+                attempt=0,
+            )
+
+
+def test_what_is_not_honoured_is_said() -> None:
+    held = spec(
+        lifecycle={"preStop": {}},
+        readinessProbe={"httpGet": {"scheme": "HTTPS", "port": 1}},
+    )
+    said = "\n".join(containers.unhonoured(pod(held, runtimeClassName="gvisor", hostUsers=False)))
+    for word in ("preStop", "HTTPS", "runtimeClassName", "hostUsers"):
+        assert word in said
+    assert containers.unhonoured(pod()) == []
+
+
+def test_a_probe_needs_its_threshold_in_a_row() -> None:
+    rule = probes.Rule(0, 1, 1, 2, 3)
+    tally = probes.Tally(good=False)
+    seen = []
+    for result in (True, True, False, False, True, False, False, False):
+        tally = tally.add(result, rule)
+        seen.append(tally.good)
+    assert seen == [False, True, True, True, True, True, True, False]
+
+
+@pytest.mark.parametrize(("port", "wanted"), [(80, 80), ("web", 8080), ("90", 90)])
+def test_a_port_has_a_number_or_a_name(port: int | str, wanted: int) -> None:
+    assert checks.port_number(spec(ports=[{"name": "web", "containerPort": 8080}]), port) == wanted
+
+
+def test_a_lost_container_counts_as_killed_and_keeps_the_count() -> None:
+    report = {
+        "name": "main",
+        "restartCount": 4,
+        "containerID": "containerd://abc",
+        "state": {"running": {"startedAt": "2027-01-15T08:00:00Z"}},
+        "lastState": {"terminated": {"exitCode": 1, "containerID": "containerd://before"}},
+    }
+    lost = observe.lost({"containerStatuses": [report]}, [])
+    assert [(one.id, one.attempt, one.exit_code, one.is_lost) for one in lost] == [
+        ("abc", 4, 137, True),
+        ("before", 3, 1, True),
+    ]
+    assert observe.lost({"containerStatuses": [report]}, ["abc", "before"]) == []

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pod's status, case by case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kedge.edge.kubelet.state import BackOff, Failure, Health, Observed, Pod
+from kedge.edge.kubelet.status import Host, pod_status, qos_class
+from tests.unit.edge.kubelet.builders import (
+    EXITED,
+    NOW,
+    container,
+    dying,
+    observed,
+    pod,
+    sandbox,
+    spec,
+)
+
+HOST = Host(("192.168.0.5",))
+INIT = pod(spec(), initContainers=[spec("one")])
+FAILURE = {"main": Failure("ErrImagePull", "no such image", NOW, NOW + 10, 10.0)}
+BACK_OFF = {"main": BackOff(10, NOW - 20)}
+ON_FAILURE = pod(restartPolicy="OnFailure")
+NEVER = pod(restartPolicy="Never")
+
+
+def status(wanted: Pod, seen: Observed, previous: dict[str, Any] | None = None) -> dict[str, Any]:
+    return pod_status(wanted, seen, previous or {}, HOST, NOW)
+
+
+def conditions(found: dict[str, Any]) -> dict[str, str]:
+    return {one["type"]: one["status"] for one in found["conditions"]}
+
+
+def waiting(found: dict[str, Any]) -> str:
+    return str(found["containerStatuses"][0]["state"]["waiting"]["reason"])
+
+
+PHASES = [
+    ("nothing yet", pod(), observed(sandboxes=()), "Pending", "False"),
+    ("starting", pod(), observed(), "Pending", "False"),
+    ("initial container runs", INIT, observed(container("one")), "Pending", "False"),
+    ("running", pod(), observed(container()), "Running", "True"),
+    ("one of two runs", pod(spec("a"), spec("b")), observed(container("a")), "Pending", "False"),
+    ("crashed, will restart", pod(), observed(container(state=EXITED, code=1)), "Running", "False"),
+    ("done", ON_FAILURE, observed(container(state=EXITED)), "Succeeded", "False"),
+    ("failed for good", NEVER, observed(container(state=EXITED, code=1)), "Failed", "False"),
+    ("initial container failed for good", pod(spec(), initContainers=[spec("one")], restartPolicy="Never"), observed(container("one", EXITED, code=1)), "Failed", "False"),
+    ("stopped because it is deleted", dying(), observed(container(state=EXITED, code=137)), "Failed", "False"),
+    ("over its deadline", pod(activeDeadlineSeconds=50), observed(container()), "Failed", "False"),
+    ("not ready by its probe", pod(spec(readinessProbe={})), observed(container(), health={"main-0": Health(ready=False)}), "Running", "False"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen", "phase", "ready"),
+    [one[1:] for one in PHASES],
+    ids=[one[0] for one in PHASES],
+)
+def test_phase_and_readiness(wanted: Pod, seen: Observed, phase: str, ready: str) -> None:
+    found = status(wanted, seen)
+    assert (found["phase"], conditions(found)["Ready"]) == (phase, ready)
+
+
+def test_a_failed_start_is_the_reason_of_waiting() -> None:
+    assert waiting(status(pod(), observed(failures=FAILURE))) == "ErrImagePull"
+
+
+def test_a_crashing_container_says_how_long_it_waits() -> None:
+    found = status(
+        pod(), observed(container(state=EXITED, code=1, ended=NOW - 3), back_offs=BACK_OFF)
+    )
+    state = found["containerStatuses"][0]
+    assert state["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+    assert "back-off 10s restarting failed container=main pod=web_default(u1)" in str(state)
+    assert state["lastState"]["terminated"]["exitCode"] == 1
+
+
+def test_regular_containers_wait_for_the_initial_ones() -> None:
+    assert waiting(status(INIT, observed(container("one")))) == "PodInitializing"
+
+
+def test_a_condition_keeps_its_time_while_it_holds() -> None:
+    first = pod_status(pod(), observed(container()), {}, HOST, NOW)
+    later = pod_status(pod(), observed(container()), first, HOST, NOW + 60)
+    assert later == first
+
+
+def test_addresses_are_those_of_the_sandbox_and_of_the_node() -> None:
+    found = status(pod(), observed(container()))
+    assert (found["podIP"], found["hostIP"]) == ("10.1.0.7", "192.168.0.5")
+    assert status(pod(hostNetwork=True), observed(container()))["podIP"] == "192.168.0.5"
+
+
+def test_a_dead_sandbox_is_not_ready_to_start_containers() -> None:
+    found = status(pod(), observed(container(), sandboxes=(sandbox(ready=False),)))
+    assert conditions(found)["PodReadyToStartContainers"] == "False"
+
+
+def test_an_expired_token_is_marked_and_its_renewal_too() -> None:
+    marked = status(pod(), observed(container(), token_expired=True))
+    assert conditions(marked)["kedge.io/ServiceAccountTokenExpired"] == "True"
+    renewed = status(pod(), observed(container()), marked)
+    assert conditions(renewed)["kedge.io/ServiceAccountTokenExpired"] == "False"
+    assert "kedge.io/ServiceAccountTokenExpired" not in conditions(
+        status(pod(), observed(container()))
+    )
+
+
+@pytest.mark.parametrize(
+    ("resources", "wanted"),
+    [
+        ({}, "BestEffort"),
+        ({"requests": {"cpu": "1"}}, "Burstable"),
+        ({"limits": {"cpu": "1", "memory": "1Gi"}}, "Guaranteed"),
+        ({"limits": {"memory": "1Gi"}}, "Burstable"),
+    ],
+)
+def test_qos_class(resources: dict[str, Any], wanted: str) -> None:
+    assert qos_class(pod(spec(resources=resources))) == wanted
