@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet import (
     checks,
@@ -23,6 +22,7 @@ from kedge.edge.kubelet import (
     resources,
 )
 from kedge.edge.kubelet.environment import ContainerConfigError, Place, environment, expand
+
 from tests.unit.edge.kubelet.builders import pod, spec
 
 
