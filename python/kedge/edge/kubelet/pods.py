@@ -296,13 +296,13 @@ class Pods:
     # orphans
 
     async def _find_orphans(self, listed: Iterable[SandboxInfo]) -> None:
-        if (
-            all(one.labels[labels.POD_UID] in self._workers for one in listed)
-            and not self._left_over()
-        ):
+        """Ends what belongs to no pod; a worker that ends while this looks leaves no orphan."""
+        suspects = {one.labels[labels.POD_UID] for one in listed} - self._workers.keys()
+        if not suspects and not self._left_over():
             return
         sandboxes, containers = await self._inventory()
-        self._end_orphans(sandboxes, containers)
+        found = {uid: mine for uid, mine in sandboxes.items() if uid in suspects}
+        self._end_orphans(found, containers)
 
     def _left_over(self) -> list[str]:
         """Pod directories that belong to no pod."""
