@@ -62,7 +62,7 @@ struct Agreed {
 }
 
 async fn connection(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) {
-    let Ok(_connection) = hub.connections.try_acquire() else { return };
+    let Ok(permit) = Arc::clone(&hub.connections).try_acquire_owned() else { return };
     let greeted = {
         let Ok(_handshake) = hub.handshakes.acquire().await else { return };
         timeout(GREETING, Box::pin(greet(&hub, stream, address))).await
@@ -71,8 +71,9 @@ async fn connection(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) {
     let Agreed { stream, early, node, key_hash } = agreed;
     let Ok(peer) = hub.register(&node, address.to_string(), key_hash) else { return };
     let socket = Box::new(Socket::server(stream, early, format!("node {node} at {address}")).await);
-    // The connection's permit is kept by this task; the link's own future is boxed and small.
-    Box::pin(peer::serve(Arc::clone(&hub), peer, socket)).await;
+    // A task of its own: this one has held every stage of the handshake and is large.
+    let runtime = hub.runtime.clone();
+    runtime.spawn(peer::serve(hub, peer, socket, permit));
 }
 
 async fn greet(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::hub::reports::{self, Verdict};
 use crate::hub::server::{Hub, ServerEvent};
@@ -176,7 +176,12 @@ impl Peer {
 }
 
 /// Drives one link until it ends.
-pub(crate) async fn serve(hub: Arc<Hub>, peer: Arc<Peer>, mut socket: Box<Socket>) {
+pub(crate) async fn serve(
+    hub: Arc<Hub>,
+    peer: Arc<Peer>,
+    mut socket: Box<Socket>,
+    _permit: OwnedSemaphorePermit,
+) {
     let end = drive(&hub, &peer, &mut socket).await;
     let reason = match &end {
         Ok(()) => peer.inner.lock().leaving.clone().unwrap_or_default(),

@@ -190,6 +190,13 @@ impl Outbox {
             self.sent.pop_front();
             self.first += 1;
         }
+        // A hub holds very many of these, nearly all of them idle.
+        if self.sent.is_empty() {
+            self.sent = VecDeque::new();
+        }
+        if self.places.is_empty() {
+            self.places = HashMap::new();
+        }
     }
 }
 

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory of the hub per connected node, TLS included: idle links, each with pods in its view.
+
+The hub runs in a process of its own, so that the clients' memory does not count. Each node has its
+own certificate, store connection and view of five pods with a ConfigMap each. The figure is the growth
+of the hub's resident memory from no links to all links, after the bursts of connecting are over.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from kedge.api.keys import ObjectKey
+from kedge.hub import certificates
+from kedge.hub.client import HubClient
+from kedge.hub.server import HubServer
+from kedge.runtime import Runtime
+from kedge.store import Store, put
+
+from bench.rig import Bench, rss_bytes
+
+NODES = 500
+PODS = 5
+
+
+def objects(node: str) -> list:
+    """The view of one node."""
+    found = []
+    for number in range(PODS):
+        name = f"{node}-web-{number}"
+        metadata = {"name": name, "namespace": "default", "uid": f"uid-{name}"}
+        volume = {"name": "c", "configMap": {"name": name}}
+        container = {
+            "name": "c",
+            "image": "docker.io/library/busybox:latest",
+            "command": ["sleep", "1d"],
+        }
+        pod = {
+            "metadata": metadata,
+            "spec": {"nodeName": node, "volumes": [volume], "containers": [container]},
+        }
+        config = {"metadata": {"name": name, "namespace": "default"}, "data": {"key": "value" * 20}}
+        found.append(put(ObjectKey("", "configmaps", "default", name), json.dumps(config).encode()))
+        found.append(put(ObjectKey("", "pods", "default", name), json.dumps(pod).encode()))
+    return found
+
+
+def serve(directory: str) -> None:
+    """The hub's process: prints its port, then its counts whenever asked."""
+    pki = json.loads((Path(directory) / "pki.json").read_text())
+    runtime = Runtime(2)
+    store = Store.open(Path(directory) / "mirror", mode="replica", durable=False)
+    for number in range(NODES):
+        store.commit_now(objects(f"edge-{number}"))
+    hub = HubServer(
+        runtime,
+        store,
+        listen="127.0.0.1:0",
+        ca=pki["ca"],
+        certificate=certificates.Pair(pki["cert"], pki["key"]),
+    )
+    hub.open()
+    print(hub.port, flush=True)
+    for _ in sys.stdin:
+        store.trim()
+        print(json.dumps(hub.stats()), flush=True)
+    hub.close()
+    runtime.close()
+
+
+def main() -> int:
+    if len(sys.argv) == 3 and sys.argv[1] == "--serve":
+        serve(sys.argv[2])
+        return 0
+    bench = Bench("hub_memory")
+    with tempfile.TemporaryDirectory(prefix="kedge-bench-") as directory:
+        measure(bench, Path(directory))
+    return bench.finish()
+
+
+def measure(bench: Bench, directory: Path) -> None:
+    """Links all nodes and compares."""
+    ca = certificates.create_ca("kedge-ca", days=2)
+    own = certificates.issue(
+        ca, common_name="kedge-hub", dns_names=["kedge-hub"], days=1, server=True
+    )
+    (directory / "pki.json").write_text(
+        json.dumps({"ca": ca.certificate, "cert": own.certificate, "key": own.key})
+    )
+    hub = subprocess.Popen(
+        [sys.executable, __file__, "--serve", str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    runtime = Runtime(1)
+    try:
+        port = int(hub.stdout.readline())
+        ask(hub)
+        time.sleep(1)
+        before = rss_bytes(hub.pid)
+        stores = [
+            Store.open(
+                directory / f"node-{number}", mode="replica", durable=False, map_size=1 << 20
+            )
+            for number in range(NODES)
+        ]
+        clients = [
+            link(runtime, store, ca, port, f"edge-{number}") for number, store in enumerate(stores)
+        ]
+        while ask(hub)["items_out"] < NODES * PODS * 2:
+            time.sleep(1)
+        time.sleep(75)  # what lately passed is kept for a minute
+        stats = ask(hub)
+        time.sleep(1)
+        per_node = (rss_bytes(hub.pid) - before) / stats["connections"]
+        bench.figure("hub_memory_per_node", per_node / 1024, "KB", goal=20, baseline=118)
+        bench.figure("connected_nodes", stats["connections"], "nodes", better="higher")
+        for client in clients:
+            client.close()
+    finally:
+        hub.stdin.close()
+        hub.wait(30)
+        runtime.close()
+
+
+def ask(hub: subprocess.Popen) -> dict:
+    """The hub's counts."""
+    hub.stdin.write("\n")
+    hub.stdin.flush()
+    return json.loads(hub.stdout.readline())
+
+
+def link(runtime: Runtime, store: Store, ca: certificates.Pair, port: int, node: str) -> HubClient:
+    """A node that connects."""
+    pair = certificates.issue(
+        ca, common_name=f"system:node:{node}", organizations=["system:nodes"], days=1, client=True
+    )
+    return HubClient(
+        runtime, store, server=f"127.0.0.1:{port}", node=node, ca=ca.certificate, certificate=pair
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
