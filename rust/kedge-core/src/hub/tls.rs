@@ -171,3 +171,69 @@ fn certificates(pem: &str, what: &str) -> Result<Vec<CertificateDer<'static>>> {
 fn refused(message: impl Into<String>) -> Error {
     Error::new(Kind::Certificate, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(common_name: &str, organization: &str) -> CertificateDer<'static> {
+        let ca = pki::create_ca("test", 10).unwrap();
+        let wanted = pki::Issue {
+            common_name,
+            organizations: &[organization.into()],
+            dns_names: &[],
+            ip_addresses: &[],
+            days: 1,
+            server: false,
+            client: true,
+        };
+        let (pem, _) = pki::issue(&ca.0, &ca.1, &wanted).unwrap();
+        certificates(&pem, "certificate").unwrap().remove(0)
+    }
+
+    #[test]
+    fn a_node_is_named_by_its_certificate_and_its_group() {
+        let own = certificate("system:node:edge-1", NODES_GROUP);
+        assert_eq!(node_of(&own, 0).unwrap(), "edge-1");
+        for (name, group) in [
+            ("edge-1", NODES_GROUP),
+            ("system:node:", NODES_GROUP),
+            ("system:node:edge-1", "other"),
+        ] {
+            let error = node_of(&certificate(name, group), 0).unwrap_err();
+            assert!(error.message.starts_with("not a node's certificate"), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_resumed_session_does_not_outlive_its_certificate() {
+        let own = certificate("system:node:edge-1", NODES_GROUP);
+        let error = node_of(&own, i64::from(u32::MAX)).unwrap_err();
+        assert_eq!(error.message, "the certificate of edge-1 has expired");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_one_line_with_its_fix() {
+        let line = |error: rustls::Error| explain(&std::io::Error::other(error), "the hub").message;
+        let peer = |problem| line(rustls::Error::InvalidCertificate(problem));
+        assert!(peer(CertificateError::Expired).contains("clock is ahead"));
+        assert!(peer(CertificateError::NotValidYet).contains("clock is behind"));
+        assert!(peer(CertificateError::UnknownIssuer).contains("join again"));
+        assert!(peer(CertificateError::NotValidForName).contains("set the server name"));
+        let us = |alert| line(rustls::Error::AlertReceived(alert));
+        assert!(us(AlertDescription::CertificateExpired).contains("it has expired"));
+        assert!(us(AlertDescription::UnknownCA).contains("another authority"));
+        assert!(explain(&std::io::Error::other("x"), "the hub").message.contains("the hub: x"));
+    }
+
+    #[test]
+    fn texts_that_are_no_certificates_are_refused() {
+        for text in [
+            "",
+            "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n",
+            &"x".repeat(70_000),
+        ] {
+            assert_eq!(certificates(text, "authority").unwrap_err().kind, Kind::Certificate);
+        }
+    }
+}
