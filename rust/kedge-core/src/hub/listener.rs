@@ -21,7 +21,9 @@ use crate::hub::{PATH_CA, PATH_JOIN, PATH_LINK, PROBE, SUBPROTOCOL};
 use crate::pki;
 use crate::{Error, Kind, Result};
 
-/// From the connection to the request's head.
+/// From the connection to its first byte.
+const FIRST_BYTE: Duration = Duration::from_secs(5);
+/// From there to the request's head.
 const GREETING: Duration = Duration::from_secs(15);
 /// For Python to answer a join.
 const JOINING: Duration = Duration::from_secs(30);
@@ -63,7 +65,9 @@ struct Agreed {
 
 async fn connection(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) {
     let Ok(permit) = Arc::clone(&hub.connections).try_acquire_owned() else { return };
+    let Ok(Ok(Some(stream))) = timeout(FIRST_BYTE, first_byte(stream)).await else { return };
     let greeted = {
+        // Only who has something to say takes part in the limit of handshakes.
         let Ok(_handshake) = hub.handshakes.acquire().await else { return };
         timeout(GREETING, Box::pin(greet(&hub, stream, address))).await
     };
@@ -76,22 +80,23 @@ async fn connection(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) {
     runtime.spawn(peer::serve(hub, peer, socket, permit));
 }
 
-async fn greet(
-    hub: &Arc<Hub>,
-    mut stream: TcpStream,
-    address: SocketAddr,
-) -> Result<Option<Agreed>> {
+/// Waits until a peer speaks; answers a probe.
+async fn first_byte(mut stream: TcpStream) -> Result<Option<TcpStream>> {
     stream.set_nodelay(true)?;
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 {
         return Ok(None);
     }
-    if first[0] == PROBE {
-        // Unread bytes would turn the close into a reset.
-        stream.read_exact(&mut first).await?;
-        stream.write_all(&[PROBE]).await?;
-        return Ok(None);
+    if first[0] != PROBE {
+        return Ok(Some(stream));
     }
+    // Unread bytes would turn the close into a reset.
+    stream.read_exact(&mut first).await?;
+    stream.write_all(&[PROBE]).await?;
+    Ok(None)
+}
+
+async fn greet(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Result<Option<Agreed>> {
     let keys = Arc::clone(&hub.keys.lock());
     let metered = Metered::new(stream, hub.meter.clone());
     let accepted = keys.acceptor.accept(metered).await.inspect_err(|_| {

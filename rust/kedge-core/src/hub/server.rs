@@ -5,7 +5,7 @@
 //! a session that has ended change nothing on the link, and are remembered only so that a report
 //! whose acknowledgement was lost is not handed to Python again by the same hub.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -149,6 +149,8 @@ pub(crate) struct Hub {
     pub(crate) failed_handshakes: AtomicU64,
     pub(crate) is_open: AtomicBool,
     sessions: Mutex<HashMap<u64, Arc<Peer>>>,
+    /// Sessions that have ended while Python still had reports of them.
+    ended: Mutex<VecDeque<u64>>,
     joins: Mutex<HashMap<u64, oneshot::Sender<(u16, Bytes)>>>,
     done: Mutex<Done>,
     accepted: AtomicU64,
@@ -164,6 +166,8 @@ struct Done {
 }
 
 const GENERATION: usize = 32_768;
+/// Ended sessions whose late acknowledgements are still taken.
+const MAX_ENDED: usize = 1024;
 
 impl Hub {
     pub(crate) fn push(&self, event: ServerEvent) {
@@ -203,6 +207,14 @@ impl Hub {
         let mut sessions = self.sessions.lock();
         if !peer.has_in_hand() {
             sessions.remove(&peer.who.session);
+            return;
+        }
+        let mut ended = self.ended.lock();
+        ended.push_back(peer.who.session);
+        if ended.len() > MAX_ENDED
+            && let Some(oldest) = ended.pop_front()
+        {
+            sessions.remove(&oldest);
         }
     }
 
@@ -299,6 +311,7 @@ impl HubServer {
             failed_handshakes: AtomicU64::new(0),
             is_open: AtomicBool::new(false),
             sessions: Mutex::default(),
+            ended: Mutex::default(),
             joins: Mutex::default(),
             done: Mutex::default(),
             accepted: AtomicU64::new(0),
