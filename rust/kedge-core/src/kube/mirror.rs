@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::backoff::{Backoff, fraction};
 use super::client::{Ask, Client, whole};
@@ -35,8 +35,6 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 const WATCH_SECONDS: f64 = 300.0;
 /// How much longer than asked for a watch may be silent.
 const WATCH_GRACE: Duration = Duration::from_secs(30);
-/// A watch that held for this long was in order, even when it brought nothing.
-const LASTING: Duration = Duration::from_secs(10);
 
 /// A resource to mirror.
 #[derive(Clone, Debug)]
@@ -79,7 +77,9 @@ impl Mirror {
         let notices = Arc::new(Inbox::new(NOTICES)?);
         let task = |row: Row| {
             let (client, store, notices) = (client.clone(), store.clone(), Arc::clone(&notices));
-            runtime.spawn(Reflector { client, store, notices, row, synced: false }.run())
+            runtime.spawn(
+                Reflector { client, store, notices, row, synced: false, opened: false }.run(),
+            )
         };
         let tasks = rows.into_iter().map(task).collect();
         Ok(Self { notices, tasks })
@@ -114,6 +114,8 @@ struct Reflector {
     notices: Arc<Inbox<Notice>>,
     row: Row,
     synced: bool,
+    /// Whether the watch under way was granted: the server is there.
+    opened: bool,
 }
 
 impl Reflector {
@@ -122,10 +124,10 @@ impl Reflector {
         // The version to watch from; none means that a list is due.
         let mut version: Option<String> = None;
         loop {
-            let (before, began) = (version.clone(), Instant::now());
+            let before = version.clone();
             let result = self.step(&mut version).await;
             let news = version != before;
-            if news || began.elapsed() > LASTING {
+            if news || std::mem::take(&mut self.opened) {
                 backoff.reset();
             }
             match result {
@@ -207,7 +209,7 @@ impl Reflector {
     }
 
     /// Applies events from `version` on, which follows them, until the watch ends.
-    async fn watch(&self, version: &mut String) -> Result<()> {
+    async fn watch(&mut self, version: &mut String) -> Result<()> {
         let lasting = Duration::from_secs_f64(WATCH_SECONDS * (1.0 + fraction()));
         let query = format!(
             "watch=1&allowWatchBookmarks=true&timeoutSeconds={}&resourceVersion={}",
@@ -222,6 +224,7 @@ impl Reflector {
             let body = timeout(LIST_TIMEOUT, reading).await.map_err(silent)??;
             return check(status, &body);
         }
+        self.opened = true;
         let mut lines = Lines::new(response.into_body());
         loop {
             let batch = lines.batch(BATCH);
