@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The LMDB environment: its databases, its schema version, its growth.
+//! The LMDB environment: its databases and its growth.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,6 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use crate::store::record::number;
 use crate::{Error, Kind, Result};
 
-/// The layout of what this code writes.
-pub(crate) const SCHEMA: u64 = 1;
 const MAX_MAP: usize = 1 << 40;
 
 pub(crate) type Db = Database<'static, Raw, Raw>;
@@ -69,9 +67,6 @@ impl Lmdb {
         let [meta, objects, history, by_node, by_owner] = databases
             .commit()
             .ok_or_else(|| Error::new(Kind::Internal, "LMDB did not open its databases"))?;
-        let mut txn = env.write_txn().map_err(|error| from_heed(&error))?;
-        migrate(&mut txn, meta)?;
-        txn.commit().map_err(|error| from_heed(&error))?;
         let growth = RwLock::new(wanted);
         Ok(Self { env, growth, path: path.to_owned(), meta, objects, history, by_node, by_owner })
     }
@@ -123,22 +118,6 @@ impl Lmdb {
     pub(crate) fn set_number(&self, txn: &mut RwTxn<'_>, name: &str, value: u64) -> Result<()> {
         self.meta.put(txn, name.as_bytes(), &value.to_le_bytes()).map_err(|error| from_heed(&error))
     }
-}
-
-/// Takes an older layout to this one, a step at a time; refuses a newer one.
-fn migrate(txn: &mut RwTxn<'_>, meta: Db) -> Result<()> {
-    let found = meta.get(txn, b"schema").map_err(|error| from_heed(&error))?.map(number);
-    match found {
-        Some(SCHEMA) => return Ok(()),
-        Some(newer) if newer > SCHEMA => {
-            let message =
-                format!("store of a newer kedge: schema {newer}, this one reads up to {SCHEMA}");
-            return Err(Error::new(Kind::Invalid, message));
-        }
-        // Schema 0 was never released; the first release's table of steps starts here.
-        Some(_) | None => {}
-    }
-    meta.put(txn, b"schema", &SCHEMA.to_le_bytes()).map_err(|error| from_heed(&error))
 }
 
 pub(crate) fn from_heed(error: &heed::Error) -> Error {

@@ -15,6 +15,7 @@ mod db;
 mod history;
 mod key;
 mod meta;
+mod migrate;
 mod open;
 mod read;
 mod record;

@@ -15,7 +15,7 @@ use crate::store::ring::Ring;
 use crate::store::seal::Seal;
 use crate::store::writer::{Request, Writer, parse_ops};
 use crate::store::{
-    Key, ListQuery, Listed, Object, Op, Options, Page, Stats, WatchQuery, Watcher, check,
+    Key, ListQuery, Listed, Object, Op, Options, Page, Stats, WatchQuery, Watcher, check, migrate,
 };
 use crate::{Error, Kind, Result};
 
@@ -95,6 +95,8 @@ impl Store {
         let lock = lock(path)?;
         check::check(&path.join("data.mdb"))?;
         let lmdb = Lmdb::open(path, options.map_size, options.durable)?;
+        let seal = options.seal.as_ref().map(Seal::new).transpose()?;
+        migrate::migrate(&lmdb, seal.as_ref())?;
         let reading = lmdb.read()?;
         let revision = lmdb.number(&reading.txn, "revision")?;
         let mut id = lmdb.number(&reading.txn, "id")?;
@@ -105,7 +107,6 @@ impl Store {
             lmdb.set_number(&mut txn, "id", id)?;
             txn.commit().map_err(|error| crate::store::db::from_heed(&error))?;
         }
-        let seal = options.seal.as_ref().map(Seal::new).transpose()?;
         let events = RING_EVENTS.min(options.history.max(16));
         let ring = Arc::new(Ring::new(revision, events, options.history_bytes / 4));
         let shared = Arc::new(Shared { lmdb, options, ring: Arc::clone(&ring), seal });

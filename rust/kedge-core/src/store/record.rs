@@ -69,23 +69,23 @@ impl Record {
         Ok(bytes)
     }
 
+    /// Reads the first layout, which had no links; the record, and whether it was sealed.
+    pub(crate) fn decode_first(
+        key: &[u8],
+        bytes: &[u8],
+        seal: Option<&Seal>,
+    ) -> Result<(Self, bool)> {
+        let (created, modified) = Self::check(key, bytes)?;
+        let sealed = bytes[0] & SEALED != 0;
+        let value = body(key, sealed, &bytes[SUM.end..], seal)?;
+        Ok((Self { created, modified, links: Links::default(), value }, sealed))
+    }
+
     pub(crate) fn decode(key: &[u8], bytes: &[u8], seal: Option<&Seal>) -> Result<Self> {
         let (created, modified) = Self::check(key, bytes)?;
         let links_end = HEADER + usize::from(u16::from_le_bytes([bytes[21], bytes[22]]));
         let links = Links::decode(bytes.get(HEADER..links_end).ok_or_else(corrupt)?)?;
-        let body = &bytes[links_end..];
-        let value = if bytes[0] & SEALED == 0 {
-            Bytes::copy_from_slice(body)
-        } else {
-            let seal = seal.ok_or_else(|| {
-                let name = Key::decode(key).map_or_else(|_| "?".to_owned(), |key| key.to_string());
-                Error::new(
-                    Kind::Forbidden,
-                    format!("sealed, and the store was opened without its key: {name}"),
-                )
-            })?;
-            seal.open(key, body)?
-        };
+        let value = body(key, bytes[0] & SEALED != 0, &bytes[links_end..], seal)?;
         Ok(Self { created, modified, links, value })
     }
 
@@ -114,6 +114,33 @@ fn checksum(key: &[u8], bytes: &[u8]) -> u32 {
     hasher.update(&bytes[..17]);
     hasher.update(&bytes[SUM.end..]);
     hasher.finalize()
+}
+
+fn body(key: &[u8], sealed: bool, bytes: &[u8], seal: Option<&Seal>) -> Result<Bytes> {
+    if !sealed {
+        return Ok(Bytes::copy_from_slice(bytes));
+    }
+    let seal = seal.ok_or_else(|| {
+        let name = Key::decode(key).map_or_else(|_| "?".to_owned(), |key| key.to_string());
+        Error::new(
+            Kind::Forbidden,
+            format!("sealed, and the store was opened without its key: {name}"),
+        )
+    })?;
+    seal.open(key, bytes)
+}
+
+/// A record as the first layout had it, for the tests of migration.
+#[cfg(test)]
+pub(crate) fn encode_first(record: &Record, key: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0];
+    bytes.extend_from_slice(&record.created.to_le_bytes());
+    bytes.extend_from_slice(&record.modified.to_le_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&record.value);
+    let sum = checksum(key, &bytes);
+    bytes[SUM].copy_from_slice(&sum.to_le_bytes());
+    bytes
 }
 
 fn corrupt() -> Error {

@@ -221,3 +221,47 @@ fn a_cut_or_scribbled_file_is_corrupt_or_still_right_but_never_wrong() {
     }
     assert!(found_damage > 150, "only {found_damage} of 400 were noticed");
 }
+
+/// Rewrites a closed store as its first layout had it, or names a schema of the future.
+fn rewrite(path: &std::path::Path, schema: u64) {
+    let lmdb = super::db::Lmdb::open(path, 1 << 26, true).unwrap();
+    let mut txn = lmdb.write().unwrap();
+    let entries = lmdb.objects.iter(&txn).unwrap().map(|entry| {
+        let (key, bytes) = entry.unwrap();
+        let record = super::record::Record::decode(key, bytes, None).unwrap();
+        (key.to_vec(), super::record::encode_first(&record, key))
+    });
+    for (key, bytes) in entries.collect::<Vec<_>>() {
+        lmdb.objects.put(&mut txn, &key, &bytes).unwrap();
+    }
+    lmdb.set_number(&mut txn, "schema", schema).unwrap();
+    txn.commit().unwrap();
+}
+
+#[test]
+fn a_store_of_the_first_layout_is_brought_to_this_one_and_keeps_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Mode::Primary);
+    store
+        .commit(vec![put("a", "n1", "x", Expect::Absent), put("b", "n2", "y", Expect::Absent)])
+        .unwrap();
+    let before = store.list(&pods()).unwrap().items;
+    drop(store);
+    rewrite(dir.path(), 1);
+    let store = open(dir.path(), Mode::Primary);
+    assert_eq!(store.list(&pods()).unwrap().items, before);
+    store.commit(vec![put("a", "n2", "x", Expect::Present)]).unwrap();
+    let on_first = ListQuery { fields: "spec.nodeName=n1".into(), ..pods() };
+    assert!(store.list(&on_first).unwrap().items.is_empty());
+    assert_eq!(store.owned("o-x").unwrap().len(), 1);
+}
+
+#[test]
+fn a_store_of_a_newer_kedge_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path(), Mode::Primary));
+    rewrite(dir.path(), 99);
+    let refused = Store::open(dir.path(), Options::default()).err().unwrap();
+    assert_eq!(refused.kind, Kind::Invalid);
+    assert!(refused.message.contains("schema 99"));
+}
