@@ -18,14 +18,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.rig import Bench, rss_bytes
 from kedge.api.keys import ObjectKey
 from kedge.hub import certificates
 from kedge.hub.client import HubClient
 from kedge.hub.server import HubServer
 from kedge.runtime import Runtime
 from kedge.store import Store, put
-
-from bench.rig import Bench, rss_bytes
 
 WARM = 100
 """Links before the first measurement: they pay for what all share."""

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from typer.main import get_command
+
 from kedge import config
 from kedge.cloud.config import CloudConfig
 from kedge.cluster.config import ClusterConfig
 from kedge.ctl.__main__ import app
 from kedge.edge.config import EdgeConfig
-from typer.main import get_command
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REFERENCE = REPOSITORY / "docs" / "reference"

@@ -11,6 +11,7 @@ import asyncio
 
 import orjson
 import pytest
+
 from kedge.api import patches, schema, strategic_merge, validation
 from kedge.api.keys import ObjectKey
 from kedge.api.kinds import find

@@ -23,32 +23,7 @@ from tests.rig.processes import children, wait_until
 from tests.rig.system import System
 
 REPLICAS = 5
-DEPLOYMENT = f"""
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: web}}
-spec:
-  replicas: {REPLICAS}
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: web
-        image: docker.io/library/busybox:latest
-        imagePullPolicy: IfNotPresent
-        command: [sh, -c, "cat /etc/web/greeting; exec sleep 1000000"]
-        volumeMounts: [{{name: config, mountPath: /etc/web}}]
-      volumes:
-      - name: config
-        configMap: {{name: web}}
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {{name: web}}
-data: {{greeting: hello}}
-"""
+MANIFEST = Path(__file__).resolve().parents[1] / "web.yaml"
 
 
 class Report:
@@ -103,11 +78,9 @@ def story(system: System, report: Report) -> None:
     check("Ready" in nodes and system.node_name in nodes, "kubectl get nodes shows the node Ready")
     print("\n".join(f"      {line}" for line in nodes.splitlines()))
 
-    manifest = system.directory / "web.yaml"
-    manifest.write_text(DEPLOYMENT)
     pods = Watch(Api(system.kubeconfig), "/api/v1/namespaces/default/pods")
     begin = time.monotonic()
-    system.kubectl("apply", "-f", str(manifest))
+    system.kubectl("apply", "-f", str(MANIFEST))
     last = pods.wait(all_ready(REPLICAS), 60) - begin
     check(len(system.running_containers()) == REPLICAS, "containerd runs one container per pod")
     report.step(

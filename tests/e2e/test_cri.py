@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from bench.direct_cri import connected
 from kedge.edge.kubelet.environment import Place
 from kedge.edge.kubelet.logs import Limits, Rotator
 from kedge.edge.kubelet.volumes import Volumes
 from kedge.edge.runtime import CallFailed
-
-from bench.direct_cri import connected
 from tests.rig.containerd import Containerd
 from tests.rig.images import IMAGE
 from tests.rig.processes import wait_until

@@ -13,7 +13,6 @@ from kedge.cluster.machinery.client import Client
 from kedge.cluster.machinery.informer import Informer
 from kedge.cluster.scheduler import Scheduler
 from kedge.errors import NotFound
-
 from tests.fakes.kubelet import TestKubelet
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver.registry import Registry
 from kedge.cluster.controllers import Config
 from kedge.cluster.machinery.conditions import find
 from kedge.store import Store, delete
-
 from tests.fakes.control_plane import MERGE, ControlPlane, key, running
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet import actions
 from kedge.edge.runtime import ExecResult
 from kedge.edge.runtime.fake import FakeRuntime
 from kedge.store import Store, put
-
 from tests.integration.kubelet_rig import Kubelet, until
 from tests.unit.edge.kubelet.builders import pod, spec
 

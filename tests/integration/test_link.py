@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.errors import Disconnected, Rejected
 from kedge.hub import certificates

@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver.registry import Registry
 from kedge.cluster.machinery import events

@@ -9,9 +9,9 @@ import sys
 import textwrap
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.store import Store
-
 from tests.rig.processes import environment
 
 WRITER = """

@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kedge.cluster.controllers.deployments.rollout import decide
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from kedge.api.keys import ObjectKey
 from kedge.sync import LinkEnd, digest, version
-
 from tests.reference.outbox import ReferenceOutbox
 
 NAMES = ("a", "b", "c", "d")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
 from kedge import errors
 from kedge.api.keys import ObjectKey
 from kedge.store import ABSENT, ANY, PRESENT, Op, Store
-
 from tests.reference.store import ReferenceStore, Refused, encode
 
 KINDS = {"put": 0, "delete": 1, "check": 2}

@@ -5,9 +5,9 @@ import copy
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kedge.api import strategic_merge
 from kedge.api.schema import Field, Struct
-
 from tests.reference import strategic_merge as model
 
 NAMES = st.sampled_from(["a", "b", "c", "d", "e"])

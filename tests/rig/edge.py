@@ -13,7 +13,6 @@ from typing import Any
 
 from kedge.api.keys import ObjectKey
 from kedge.store import Store, delete, put
-
 from tests.rig.containerd import Containerd
 from tests.rig.processes import Process, wait_until
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 import pytest
+
 from kedge import config
 from kedge.errors import ConfigError
 

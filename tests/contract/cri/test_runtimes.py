@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from kedge.edge.runtime.fake import FakeRuntime
 from kedge.errors import RuntimeFailure
-
 from tests.rig.images import IMAGE
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.ctl import join, token_commands
 from kedge.errors import KedgeError
@@ -19,7 +20,6 @@ from kedge.hub import certificates
 from kedge.hub.client import HubClient
 from kedge.runtime import Runtime
 from kedge.store import Store, put
-
 from tests.rig.api import Api
 from tests.rig.processes import Process, free_port, wait_until
 

@@ -8,11 +8,11 @@ import threading
 import time
 
 import pytest
+
 from kedge.config import read_yaml
 from kedge.ctl import join, token_commands
 from kedge.ctl.failure import Failure
 from kedge.hub import certificates, tokens
-
 from tests.integration.cloud.conftest import ENDPOINT
 
 

@@ -7,10 +7,10 @@ import asyncio
 import json
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.cloud import names
 from kedge.hub import certificates
-
 from tests.integration.cloud.conftest import until
 
 PODS = "/api/v1/namespaces/default/pods"

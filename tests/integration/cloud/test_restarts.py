@@ -10,7 +10,6 @@ import signal
 
 from kedge.api.keys import ObjectKey
 from kedge.store import put
-
 from tests.integration.cloud.conftest import Cloud, Node, until
 from tests.rig.processes import Process, wait_until
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from kedge.ctl import supervisor
 
 ROOT = Path(__file__).resolve().parents[3] / "python"

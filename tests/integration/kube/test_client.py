@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+
 from kedge import errors
 from kedge.api.keys import ObjectKey
 from kedge.kube import KubeClient
-
 from tests.integration.kubeapi.conftest import TOKEN, Api, pod, serve
 
 if TYPE_CHECKING:

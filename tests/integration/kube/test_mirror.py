@@ -9,10 +9,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.kube import KubeClient, Mirror, MirrorRow
 from kedge.store import Store, put
-
 from tests.integration.kubeapi.conftest import Api, Keys, pod, serve
 
 if TYPE_CHECKING:

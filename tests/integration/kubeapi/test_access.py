@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 import pytest
-from kedge.hub import certificates
 
+from kedge.hub import certificates
 from tests.integration.kubeapi.conftest import ISSUER, TOKEN, Api, pod
 
 ACCOUNT = {

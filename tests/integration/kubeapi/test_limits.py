@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from kedge.errors import Conflict
 
+from kedge.errors import Conflict
 from tests.integration.kubeapi.conftest import Api, Keys, Watched, pod, serve
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kedge.api import patches
 from kedge.errors import BadRequest, Invalid, UnsupportedMediaType
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kedge.api import schema, strategic_merge
 from kedge.errors import BadRequest
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+
 from kedge.api import defaults, validation
 from kedge.api.kinds import find
 from kedge.errors import Invalid

@@ -6,6 +6,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kedge.api import wire
 from kedge.errors import BadRequest
 

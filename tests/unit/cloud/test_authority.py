@@ -7,12 +7,12 @@ import asyncio
 import socket
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.cloud import authority
 from kedge.cloud.config import CloudConfig
 from kedge.errors import CertificateError
 from kedge.hub import certificates, tokens
-
 from tests.fakes.kubernetes import FakeApi
 
 CA = ObjectKey("", "secrets", tokens.NAMESPACE, tokens.CA_SECRET)

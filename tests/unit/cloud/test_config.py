@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kedge import config
 from kedge.cloud.config import CloudConfig
 from kedge.errors import ConfigError

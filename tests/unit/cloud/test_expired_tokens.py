@@ -6,7 +6,6 @@ from __future__ import annotations
 from kedge.api.keys import ObjectKey
 from kedge.cloud.expired_tokens import KEPT_SECONDS, ExpiredTokens
 from kedge.hub import tokens
-
 from tests.fakes.kubernetes import FakeApi
 
 

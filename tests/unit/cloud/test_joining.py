@@ -7,6 +7,7 @@ import json
 import time
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.cloud import authority, names
 from kedge.cloud.config import CloudConfig
@@ -14,7 +15,6 @@ from kedge.cloud.joining import Joining
 from kedge.cloud.renewal import Renewal
 from kedge.errors import CertificateError, Conflict, Disconnected, Invalid, Rejected
 from kedge.hub import certificates, tokens
-
 from tests.fakes.kubernetes import FakeApi
 
 NODE = ObjectKey("", "nodes", "", "a")

@@ -10,7 +10,6 @@ from kedge.api.keys import ObjectKey
 from kedge.cloud.leases import Leases, new_lease, spec
 from kedge.cloud.sessions import Session, Sessions
 from kedge.errors import Disconnected
-
 from tests.fakes.kubernetes import FakeApi, FakeMirror
 
 KEY = ObjectKey("coordination.k8s.io", "leases", "kube-node-lease", "a")

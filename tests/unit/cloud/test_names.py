@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kedge.cloud import names
 from kedge.errors import Invalid, Rejected
 from kedge.hub.tokens import Grant

@@ -8,12 +8,12 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.cloud.pod_tokens import PodTokens
 from kedge.cloud.sessions import Session, Sessions
 from kedge.errors import Disconnected
 from kedge.store import Store, delete, put
-
 from tests.fakes.kubernetes import FakeApi
 
 ACCOUNT = ObjectKey("", "serviceaccounts", "default", "default")

@@ -8,12 +8,12 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.cloud import names
 from kedge.cloud.reports import Report, Reports, decode
 from kedge.cloud.sessions import Session, Sessions
 from kedge.errors import ApiError, BadRequest, Disconnected, Forbidden, Invalid
-
 from tests.fakes.kubernetes import FakeApi, FakeHub, FakeMirror
 
 POD = ObjectKey("", "pods", "default", "web")

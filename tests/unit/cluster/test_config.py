@@ -5,6 +5,7 @@ import stat
 
 import pytest
 import yaml
+
 from kedge import config
 from kedge.cluster import app, credentials
 from kedge.cluster.__main__ import main

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+
 from kedge.ctl import __main__ as ctl
 from kedge.ctl import join, token_commands
 from kedge.ctl.failure import Failure

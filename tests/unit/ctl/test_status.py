@@ -8,6 +8,7 @@ import json
 import os
 
 import pytest
+
 from kedge.ctl import status
 from kedge.ctl.failure import Failure
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.ctl import store_commands, store_inspect
 from kedge.ctl.failure import Failure

@@ -7,6 +7,7 @@ import os
 import socket
 
 import pytest
+
 from kedge.ctl import up
 from kedge.ctl.failure import Failure
 

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.hub.client import LINK_KEY, read_link_record
 from kedge.store import Store, put

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kedge.errors import CertificateError, Invalid
 from kedge.hub import certificates, tokens
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kedge import errors
 from kedge.api.keys import ObjectKey
 from kedge.kube.client import path_of, refusal

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+
 from kedge.errors import ConfigError
 from kedge.kube.kubeconfig import load
 

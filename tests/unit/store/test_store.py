@@ -3,6 +3,7 @@ import asyncio
 import json
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.errors import AlreadyExists, Closed, Conflict, Gone, Rejected
 from kedge.store import ABSENT, Store, delete, put

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
 from kedge.cluster.machinery import records
 from kedge.cluster.machinery.cache import Cache, PodCache, WorkloadCache
 from kedge.errors import Gone

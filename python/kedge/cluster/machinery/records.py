@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
+from msgspec import Struct
+
 from kedge.cluster.machinery import wire
 from kedge.cluster.machinery.resources import Amounts, amounts, pod_requests
 from kedge.cluster.machinery.times import seconds_of
-from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

@@ -5,6 +5,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver.registry import Registry
 from kedge.store import Store

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver.dispatcher import Dispatcher
 from kedge.cluster.apiserver.reviews import Reviews

@@ -4,6 +4,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from kedge.api import patches
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver.registry import WriteOptions

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from kedge.cluster.controllers.daemon_sets.placement import HASH, Place, Template, place, pod_for
 from kedge.cluster.controllers.daemon_sets.plan import OnNode, Plan, Planner, Strategy, strategy_of
 from kedge.cluster.controllers.daemon_sets.status import status_of
-
 from tests.fakes import objects
 
 if TYPE_CHECKING:

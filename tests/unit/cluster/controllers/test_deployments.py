@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from kedge.cluster.controllers.deployments import history
 from kedge.cluster.controllers.deployments.model import Deployment, ReplicaSet, fenceposts
 from kedge.cluster.controllers.deployments.rollout import decide

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
+
 from kedge.cluster.controllers.garbage import FOREGROUND, ORPHAN, Owner, Verdict, judge
 from kedge.cluster.controllers.pod_garbage import surplus
 from kedge.cluster.machinery.wire import OwnerReference
-
 from tests.fakes import objects
 
 SOLID, WAITING, ABSENT = Owner.SOLID, Owner.WAITING, Owner.ABSENT

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kedge.cluster.controllers.replica_sets import (
     BURST,
     claim,
@@ -12,7 +13,6 @@ from kedge.cluster.controllers.replica_sets import (
     seconds_to_next_available,
     status_of,
 )
-
 from tests.fakes import objects
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from kedge.cluster.machinery.cache import PodCache, WorkloadCache
 from kedge.cluster.machinery.records import Pod, pod_of, workload_of
-
 from tests.fakes import objects
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kedge.cluster.machinery import conditions
 from kedge.cluster.machinery.client import changed_fields
 from kedge.cluster.machinery.records import metadata_of, node_of, pod_of

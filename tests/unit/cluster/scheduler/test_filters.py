@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from kedge.cluster.scheduler.core import Placed, Unschedulable, schedule
 from kedge.cluster.scheduler.snapshot import Snapshot
-
 from tests.fakes import objects
 
 

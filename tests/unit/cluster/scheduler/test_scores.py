@@ -9,7 +9,6 @@ from typing import Any
 from kedge.cluster.scheduler.core import Placed, Unschedulable, schedule
 from kedge.cluster.scheduler.scores import balanced, least
 from kedge.cluster.scheduler.snapshot import Snapshot
-
 from tests.fakes import objects
 
 ZONE = "topology.kubernetes.io/zone"

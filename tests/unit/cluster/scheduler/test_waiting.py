@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from kedge.cluster.scheduler.waiting import FLUSH_AFTER, LONGEST_BACKOFF, Waiting
-
 from tests.fakes import objects
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet import (
     checks,
@@ -22,7 +23,6 @@ from kedge.edge.kubelet import (
     resources,
 )
 from kedge.edge.kubelet.environment import ContainerConfigError, Place, environment, expand
-
 from tests.unit.edge.kubelet.builders import pod, spec
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+
 from kedge.edge.kubelet.logs import Limits, Rotator, remove
 from kedge.edge.runtime.fake import FakeRuntime
 from kedge.errors import RuntimeFailure

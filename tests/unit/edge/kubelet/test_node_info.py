@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+
 from kedge.edge.kubelet import node_info
 
 if TYPE_CHECKING:

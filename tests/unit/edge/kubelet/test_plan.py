@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kedge.edge.kubelet.plan import (
     Action,
     CleanUp,
@@ -18,7 +19,6 @@ from kedge.edge.kubelet.plan import (
     plan,
 )
 from kedge.edge.kubelet.state import BackOff, Container, Failure, Health, Observed, Pod
-
 from tests.unit.edge.kubelet.builders import (
     CREATED,
     EXITED,

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from kedge.edge.kubelet.state import BackOff, Failure, Health, Observed, Pod
 from kedge.edge.kubelet.status import Host, pod_status, qos_class
-
 from tests.unit.edge.kubelet.builders import (
     EXITED,
     NOW,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet.environment import Place
 from kedge.edge.kubelet.volumes import VolumeError, Volumes, swap

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
 from kedge.cluster.machinery.owners import controller_reference
 from kedge.cluster.machinery.selectors import node_term_matches
 from kedge.cluster.machinery.tolerations import NO_EXECUTE, NO_SCHEDULE, untolerated
