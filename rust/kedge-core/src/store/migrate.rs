@@ -41,7 +41,7 @@ pub(crate) fn migrate(lmdb: &Lmdb, seal: Option<&Seal>) -> Result<()> {
         match done.and_then(|()| txn.commit().map_err(|error| from_heed(&error))) {
             Ok(()) => log::info!(target: "kedge.store", "store is at schema {next}"),
             Err(error) if error.kind == Kind::Full && error.message.contains("MDB_MAP_FULL") => {
-                lmdb.grow()?
+                lmdb.grow()?;
             }
             Err(error) => return Err(error),
         }
