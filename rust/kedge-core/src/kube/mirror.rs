@@ -21,7 +21,7 @@ use super::lines::Lines;
 use super::listing::{Line, Metadata, Named, Page, Status, is_same, read};
 use crate::bridge::Inbox;
 use crate::runtime::Runtime;
-use crate::store::{Expect, Key, ListQuery, Op, Store};
+use crate::store::{Expect, Key, ListQuery, Op, Store, newest_each};
 use crate::{Error, Kind, Result};
 
 /// Objects in one page.
@@ -78,7 +78,16 @@ impl Mirror {
         let task = |row: Row| {
             let (client, store, notices) = (client.clone(), store.clone(), Arc::clone(&notices));
             runtime.spawn(
-                Reflector { client, store, notices, row, synced: false, opened: false }.run(),
+                Reflector {
+                    client,
+                    store,
+                    notices,
+                    row,
+                    synced: false,
+                    opened: false,
+                    failed: false,
+                }
+                .run(),
             )
         };
         let tasks = rows.into_iter().map(task).collect();
@@ -116,6 +125,8 @@ struct Reflector {
     synced: bool,
     /// Whether the watch under way was granted: the server is there.
     opened: bool,
+    /// Whether a failure was told of and no success since.
+    failed: bool,
 }
 
 impl Reflector {
@@ -134,7 +145,10 @@ impl Reflector {
                 Ok(()) if news => continue,
                 Ok(()) => {}
                 Err(error) if error.kind == Kind::Gone => version = None,
-                Err(error) => self.notify("failed", error.message),
+                Err(error) => {
+                    self.failed = true;
+                    self.notify("failed", error.message);
+                }
             }
             sleep(backoff.next()).await;
         }
@@ -225,6 +239,9 @@ impl Reflector {
             return check(status, &body);
         }
         self.opened = true;
+        if std::mem::take(&mut self.failed) {
+            self.notify("resumed", String::new());
+        }
         let mut lines = Lines::new(response.into_body());
         loop {
             let batch = lines.batch(BATCH);
@@ -252,7 +269,7 @@ impl Reflector {
                 }
             }
         }
-        self.commit(ops).await?;
+        self.commit(newest_each(ops)).await?;
         if let Some(newest) = newest.filter(|newest| !newest.is_empty()) {
             *version = newest;
         }

@@ -33,6 +33,7 @@ pub use meta::Meta;
 pub use open::{Store, set_aside};
 pub use selector::Selector;
 pub use types::{
-    Event, EventKind, Expect, ListQuery, Listed, Mode, Object, Op, Options, Page, Stats, WatchQuery,
+    Event, EventKind, Expect, ListQuery, Listed, Mode, Object, Op, Options, Page, Stats,
+    WatchQuery, newest_each,
 };
 pub use watch::Watcher;

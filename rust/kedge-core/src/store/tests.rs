@@ -265,3 +265,17 @@ fn a_store_of_a_newer_kedge_is_left_alone() {
     assert_eq!(refused.kind, Kind::Invalid);
     assert!(refused.message.contains("schema 99"));
 }
+
+#[test]
+fn several_changes_of_one_object_become_its_last() {
+    let put = |name: &str, value: &'static str| Op::Put {
+        key: Key::new("", "pods", "default", name),
+        value: Bytes::from_static(value.as_bytes()),
+        expect: Expect::Any,
+    };
+    let gone = Op::Delete { key: Key::new("", "pods", "default", "a"), expect: Expect::Any };
+    let newest = newest_each(vec![put("a", "1"), put("b", "2"), gone, put("b", "3")]);
+    assert!(matches!(&newest[0], Op::Delete { key, .. } if key.name == "a"));
+    assert!(matches!(&newest[1], Op::Put { value, .. } if value == "3"));
+    assert_eq!(newest.len(), 2);
+}

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What goes into a store and comes out.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use crate::store::Key;
@@ -104,6 +106,16 @@ impl Op {
             }
         }
     }
+}
+
+/// The last operation on each object, in order: a transaction names an object once, and what replicates
+/// may bring several changes of one in a batch.
+pub fn newest_each(ops: Vec<Op>) -> Vec<Op> {
+    let mut seen = HashSet::with_capacity(ops.len());
+    let mut newest: Vec<_> =
+        ops.into_iter().rev().filter(|op| seen.insert(op.key().clone())).collect();
+    newest.reverse();
+    newest
 }
 
 /// An object and the revision of its last change.

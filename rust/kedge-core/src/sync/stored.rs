@@ -4,7 +4,9 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::store::{self, EventKind, Expect, ListQuery, Op, Store, WatchQuery, Watcher};
+use crate::store::{
+    self, EventKind, Expect, ListQuery, Op, Store, WatchQuery, Watcher, newest_each,
+};
 use crate::sync::Key;
 use crate::sync::port::{Changed, Changes, Done, Held, Objects, Write};
 use crate::{Error, Kind, Result};
@@ -78,7 +80,7 @@ impl Objects for Store {
         if ops.is_empty() {
             done(Ok(()));
         } else {
-            Self::submit(self, ops, |result| done(result.map(|_| ())));
+            Self::submit(self, newest_each(ops), |result| done(result.map(|_| ())));
         }
     }
 }
