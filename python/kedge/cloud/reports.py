@@ -49,6 +49,10 @@ NODE_ATTEMPTS = 8
 """How often a status waits for its Node to be registered before it is refused."""
 
 
+class TooEarlyError(KedgeError):
+    """Another report has to be written first."""
+
+
 class Acknowledger(Protocol):
     """The part of the hub that this module needs."""
 
@@ -117,6 +121,7 @@ class Reports:
         self._workers = workers
         self._waiting: dict[str, dict[ObjectKey, _Waiting]] = {}
         self._queue: KeyedQueue[_Slot] = KeyedQueue()
+        self._registering: set[str] = set()
         self._writers: dict[str, Callable[[Report], Awaitable[None]]] = {
             "pods/status": self._pod_status,
             "pods/deleted": self._pod_deleted,
@@ -239,12 +244,24 @@ class Reports:
             log.debug("a deleted pod is gone already pod=%s/%s", key.namespace, key.name)
 
     async def _node_status(self, report: Report) -> None:
+        """Writes a Node's status, but never before its registration: taints must be there first."""
+        registration = ObjectKey("", "nodes/registration", "", report.key.name)
+        waits = registration in self._waiting.get(report.node, {})
+        if waits or report.node in self._registering:
+            raise TooEarlyError(f"node {report.node}: its registration is not written yet")
         key = ObjectKey("", "nodes", "", report.node)
         known = self._known(key)
         patch = status_patch(decode(report)["status"], (known or {}).get("status"))
         await self._client.patch(key, patch, content_type=STRATEGIC, subresource="status")
 
     async def _registration(self, report: Report) -> None:
+        self._registering.add(report.node)
+        try:
+            await self._register(report)
+        finally:
+            self._registering.discard(report.node)
+
+    async def _register(self, report: Report) -> None:
         key = ObjectKey("", "nodes", "", report.node)
         session = self._sessions.get(report.node)
         key_hash = session.key_hash if session else ""

@@ -200,6 +200,20 @@ async def test_a_registration_creates_the_node_and_the_status_waits_for_it():
     assert sorted(rig.hub.acked) == [(1, 1), (1, 2)]
 
 
+async def test_a_status_never_comes_before_a_registration_that_the_api_refuses_for_now():
+    rig = Rig()
+    rig.api.objects[NODE] = {"metadata": {"name": "a"}, "status": {}}
+    rig.api.failures = [ApiError("broken"), ApiError("broken")]
+    async with running(rig):
+        node = {"metadata": {"labels": {"zone": "z"}}}
+        ready = {"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+        rig.submit(2, "nodes/status", ready, namespace="", name="a")
+        rig.submit(1, "nodes/registration", node, namespace="", name="a")
+    written = [call for call in rig.api.calls if call.verb == "patch"]
+    assert [call.subresource for call in written] == ["", "status"]
+    assert sorted(rig.hub.acked) == [(1, 1), (1, 2)]
+
+
 async def test_an_event_seen_again_is_updated():
     rig = Rig()
     for seq, count in ((1, 1), (2, 5)):
