@@ -96,7 +96,7 @@ impl HubClient {
     fn new(py: Python<'_>, runtime: &Runtime, store: &Store, config: &str) -> PyResult<Self> {
         let store = Arc::new(store.handle()?);
         let inner =
-            py.enter(|| CoreClient::start(&runtime.inner, store, client_config(config)?))?;
+            py.enter(|| CoreClient::start(&runtime.inner, store, client_config(config)?, None))?;
         Ok(Self { inner })
     }
 

@@ -22,6 +22,7 @@ use crate::hub::dial::{self, Target};
 use crate::hub::follow::{self, LinkRecord, Reports};
 use crate::hub::link::Link;
 use crate::hub::tls::{self, Identity};
+use crate::hub::tunnels::Services;
 use crate::hub::{Clock, Meter, random_id};
 use crate::runtime::Runtime;
 use crate::sync::port::{Objects, Write};
@@ -115,6 +116,8 @@ pub(crate) struct Shared {
     pub(crate) questions: Mutex<VecDeque<Asked>>,
     pub(crate) asked: Notify,
     pub(crate) record: Mutex<LinkRecord>,
+    /// Takes the tunnels that the hub opens; none means that there are none.
+    pub(crate) services: Option<Arc<dyn Services>>,
     target: Mutex<Target>,
     ca: String,
     renewed: Notify,
@@ -156,7 +159,12 @@ pub struct HubClient {
 
 impl HubClient {
     /// Starts to connect.
-    pub fn start(runtime: &Runtime, store: Arc<dyn Objects>, config: ClientConfig) -> Result<Self> {
+    pub fn start(
+        runtime: &Runtime,
+        store: Arc<dyn Objects>,
+        config: ClientConfig,
+        services: Option<Arc<dyn Services>>,
+    ) -> Result<Self> {
         let target = Target::new(&config)?;
         let mut record = follow::read_record(&*store)?;
         let cluster = follow::cluster_of(&config.ca);
@@ -178,6 +186,7 @@ impl HubClient {
             questions: Mutex::default(),
             asked: Notify::new(),
             record: Mutex::new(record),
+            services,
             target: Mutex::new(target),
             ca: config.ca,
             renewed: Notify::new(),

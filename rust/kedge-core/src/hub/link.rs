@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::hub::client::{ClientEvent, End, Questions, Shared, unix_ms};
 use crate::hub::follow::Reports;
 use crate::hub::socket::Socket;
+use crate::hub::tunnels::{MAX_TUNNELS, Tunnels};
 use crate::sync::endpoint::Endpoint;
 use crate::sync::heartbeat::{Beat, Heartbeat};
 use crate::sync::port::{Changes, Write};
@@ -48,6 +49,7 @@ pub(crate) struct Link<'a> {
     commits: Arc<Commits>,
     changes: Option<Box<dyn Changes>>,
     questions: Questions,
+    tunnels: Arc<Tunnels>,
     opened: u64,
     welcomed: Option<u64>,
     cursor_due: Option<u64>,
@@ -70,6 +72,7 @@ impl<'a> Link<'a> {
             commits: Arc::default(),
             changes: None,
             questions: Questions::default(),
+            tunnels: Arc::default(),
             opened: now,
             welcomed: None,
             cursor_due: None,
@@ -83,6 +86,7 @@ impl<'a> Link<'a> {
             Ok(()) => Error::new(Kind::Disconnected, "the link ended"),
             Err(error) => error,
         };
+        self.tunnels.close("the link was lost");
         let Self { socket, endpoint, .. } = &mut self;
         if !matches!(error.kind, Kind::Disconnected | Kind::Timeout) {
             socket.close(|| endpoint.next_frame()).await;
@@ -108,7 +112,7 @@ impl<'a> Link<'a> {
         self.handle_all(commands)?;
         loop {
             let deadline = self.prepare()?;
-            let Self { socket, endpoint, commits, changes, shared, beat, .. } = self;
+            let Self { socket, endpoint, commits, changes, shared, beat, tunnels, .. } = self;
             let clock = shared.clock;
             let mut frame = None;
             let mut changed = None;
@@ -116,6 +120,7 @@ impl<'a> Link<'a> {
                 biased;
                 () = commits.wake.notified() => {}
                 received = socket.turn(|| {
+                    tunnels.fill(endpoint);
                     let frame = endpoint.next_frame()?;
                     if frame.len() > 1 {
                         beat.said(clock.now());
@@ -123,6 +128,7 @@ impl<'a> Link<'a> {
                     Some(frame)
                 }) => frame = Some(received?),
                 () = shared.asked.notified() => {}
+                () = tunnels.wake.notified() => {}
                 batch = next(changes) => changed = Some(batch),
                 () = tokio::time::sleep_until(clock.at(deadline)) => {}
             }
@@ -234,6 +240,16 @@ impl<'a> Link<'a> {
                     let event =
                         ClientEvent::Response { ticket, status: answer.status, body: answer.body };
                     self.shared.inbox.push_unbounded(event);
+                }
+                Ok(())
+            }
+            Command::Tunnelled(piece) => {
+                let opened = self.tunnels.receive(piece)?;
+                if let Some((service, connection)) = opened
+                    && let Some(services) = &self.shared.services
+                {
+                    // One that nobody serves is dropped, which ends it.
+                    services.serve(&service, connection);
                 }
                 Ok(())
             }
@@ -389,6 +405,7 @@ impl<'a> Link<'a> {
             count: digest.count,
             resources: Vec::new(),
             agent: self.shared.agent.clone(),
+            tunnels: self.shared.services.as_ref().map_or(0, |_| MAX_TUNNELS),
         })
     }
 }

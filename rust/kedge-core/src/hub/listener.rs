@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -17,7 +17,7 @@ use crate::hub::peer;
 use crate::hub::server::Hub;
 use crate::hub::socket::{Metered, Socket, Tls};
 use crate::hub::tls::{self, Identity};
-use crate::hub::{PATH_CA, PATH_JOIN, PATH_LINK, PROBE, SUBPROTOCOL};
+use crate::hub::{PATH_CA, PATH_JOIN, PATH_LINK, PATH_TUNNEL, PROBE, SUBPROTOCOL, TUNNEL_PROTOCOL};
 use crate::pki;
 use crate::{Error, Kind, Result};
 
@@ -127,6 +127,10 @@ async fn greet(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Result
             runtime.spawn(Box::pin(join(Arc::clone(hub), stream, request, address)));
             Ok(None)
         }
+        ("GET", path) if path.starts_with(PATH_TUNNEL) => {
+            let hub = Arc::clone(hub);
+            tunnel(&hub, stream, &request).await.map(|()| None)
+        }
         (_, PATH_LINK | PATH_CA | PATH_JOIN) => {
             http::answer(&mut stream, 405, "text/plain", b"method not allowed\n").await?;
             Ok(None)
@@ -138,15 +142,59 @@ async fn greet(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Result
     }
 }
 
+/// An API server connects to a service of a node that is linked here.
+async fn tunnel(hub: &Arc<Hub>, mut stream: Tls, request: &Request) -> Result<()> {
+    let found = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let allowed = match found {
+        Some(certificate) => tls::is_api_server(certificate, unix_seconds()),
+        None => Err(Error::new(Kind::Certificate, "a tunnel needs an API server's certificate")),
+    };
+    let opened = allowed.and_then(|()| {
+        let (node, service) = request.path[PATH_TUNNEL.len()..]
+            .split_once('/')
+            .filter(|_| request.header_has("upgrade", TUNNEL_PROTOCOL))
+            .ok_or_else(|| {
+                let wanted =
+                    format!("wanted an upgrade of {PATH_TUNNEL}NODE/SERVICE to {TUNNEL_PROTOCOL}");
+                Error::new(Kind::Invalid, wanted)
+            })?;
+        let peer = hub.engine.lock().peers.get(node).cloned();
+        let peer = peer.ok_or_else(|| {
+            Error::new(Kind::NotFound, format!("node {node} is not linked to this hub"))
+        })?;
+        peer.open_tunnel(service)
+    });
+    let mut through = match opened {
+        Ok(through) => through,
+        Err(error) => return refuse(&mut stream, &error).await,
+    };
+    let response = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: {TUNNEL_PROTOCOL}\r\nconnection: Upgrade\r\n\r\n"
+    );
+    stream.write_all(response.as_bytes()).await?;
+    stream.flush().await?;
+    let early = request.rest.clone();
+    let runtime = hub.runtime.clone();
+    runtime.spawn(async move {
+        if through.write_all(&early).await.is_ok() {
+            // Either end may go at any point; the other then sees its connection end.
+            let _ =
+                copy_bidirectional_with_sizes(&mut stream, &mut through, 16 << 10, 16 << 10).await;
+        }
+    });
+    Ok(())
+}
+
+fn unix_seconds() -> i64 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
 async fn upgrade(mut stream: Tls, request: &Request) -> Result<Option<Agreed>> {
     let found = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let named = match found {
-        Some(certificate) => {
-            let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-            let now = i64::try_from(seconds).unwrap_or(i64::MAX);
-            tls::node_of(certificate, now)
-                .and_then(|node| Ok((node, pki::key_hash_der(certificate)?)))
-        }
+        Some(certificate) => tls::node_of(certificate, unix_seconds())
+            .and_then(|node| Ok((node, pki::key_hash_der(certificate)?))),
         None => {
             Err(Error::new(Kind::Certificate, "a link needs a node's certificate (join first)"))
         }
@@ -229,6 +277,7 @@ async fn refuse(stream: &mut Tls, error: &Error) -> Result<()> {
     let status = match error.kind {
         Kind::TooLarge => 413,
         Kind::Certificate => 403,
+        Kind::NotFound => 404,
         Kind::Timeout => 503,
         Kind::Disconnected => return Ok(()),
         _ => 400,

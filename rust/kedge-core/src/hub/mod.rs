@@ -15,12 +15,16 @@ mod http;
 mod link;
 mod listener;
 mod peer;
+pub mod reach;
 mod reports;
 pub mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
 mod tls;
+#[cfg(test)]
+mod tunnel_tests;
+pub mod tunnels;
 mod views;
 
 use std::sync::Arc;
@@ -36,6 +40,10 @@ pub const PATH_LINK: &str = "/v1/link";
 pub const PATH_CA: &str = "/v1/ca";
 /// Where a node that has a token asks for its certificate.
 pub const PATH_JOIN: &str = "/v1/join";
+/// Where an API server reaches the services of a linked node: `/v1/tunnel/NODE/SERVICE`.
+pub const PATH_TUNNEL: &str = "/v1/tunnel/";
+/// What a connection is upgraded to there: bytes, both ways.
+pub const TUNNEL_PROTOCOL: &str = "kedge-tunnel";
 /// The WebSocket subprotocol: the version of the link.
 pub const SUBPROTOCOL: &str = "kedge.link.v1";
 /// A first byte that is not TLS: is the hub there? It answers with the same byte.

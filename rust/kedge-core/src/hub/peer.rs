@@ -15,6 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use crate::hub::reports::{self, Verdict};
 use crate::hub::server::{Hub, ServerEvent};
 use crate::hub::socket::Socket;
+use crate::hub::tunnels::{TunnelIo, Tunnels};
 use crate::sync::endpoint::{Endpoint, Traffic};
 use crate::sync::heartbeat::{Beat, Heartbeat};
 use crate::sync::recent::KEEP_MS;
@@ -22,7 +23,10 @@ use crate::sync::references::pod_needs;
 use crate::sync::session::{Command, Event, Role};
 use crate::sync::version;
 use crate::sync::{Change, Item, Key, Lane};
-use crate::wire::envelope::{Entry, Goaway, GoawayCode, Hello, Request, Response, Resume, Welcome};
+use crate::wire::WireError;
+use crate::wire::envelope::{
+    Entry, Goaway, GoawayCode, Hello, Passage, Request, Response, Resume, Welcome,
+};
 use crate::wire::pack;
 use crate::{Error, Kind, Result};
 
@@ -52,7 +56,7 @@ pub struct Who {
 pub(crate) struct Peer {
     pub(crate) who: Who,
     inner: Mutex<Inner>,
-    wake: Notify,
+    wake: Arc<Notify>,
 }
 
 struct Inner {
@@ -63,6 +67,10 @@ struct Inner {
     in_hand: HashMap<u64, (Key, u64)>,
     store: u64,
     requests: usize,
+    /// From the first on.
+    tunnels: Option<Arc<Tunnels>>,
+    /// Whether the node has services.
+    bears_tunnels: bool,
     attached: bool,
     leaving: Option<String>,
     refused: u64,
@@ -86,12 +94,14 @@ impl Peer {
             in_hand: HashMap::new(),
             store: 0,
             requests: 0,
+            tunnels: None,
+            bears_tunnels: false,
             attached: false,
             leaving: None,
             refused: 0,
             told: None,
         };
-        Self { who, inner: Mutex::new(inner), wake: Notify::new() }
+        Self { who, inner: Mutex::new(inner), wake: Arc::default() }
     }
 
     /// Puts a change into its outbox; `wake` sends it.
@@ -170,8 +180,34 @@ impl Peer {
         self.inner.lock().endpoint.traffic
     }
 
+    /// A connection to a service of the node.
+    pub(crate) fn open_tunnel(&self, service: &str) -> Result<TunnelIo> {
+        let mut inner = self.inner.lock();
+        if inner.leaving.is_some() || !inner.bears_tunnels {
+            let message = format!("node {} offers no services over its link", self.who.node);
+            return Err(Error::new(Kind::NotFound, message));
+        }
+        let tunnels =
+            inner.tunnels.get_or_insert_with(|| Arc::new(Tunnels::new(Arc::clone(&self.wake))));
+        tunnels.open(service).ok_or_else(|| {
+            let message = format!("too many connections to node {} at once", self.who.node);
+            Error::new(Kind::Timeout, message)
+        })
+    }
+
+    fn close_tunnels(&self, reason: &str) {
+        if let Some(tunnels) = self.inner.lock().tunnels.take() {
+            tunnels.close(reason);
+        }
+    }
+
     fn next_frame(&self) -> Option<Vec<u8>> {
-        self.inner.lock().endpoint.next_frame()
+        let mut inner = self.inner.lock();
+        let Inner { endpoint, tunnels, .. } = &mut *inner;
+        if let Some(tunnels) = tunnels {
+            tunnels.fill(endpoint);
+        }
+        endpoint.next_frame()
     }
 }
 
@@ -198,6 +234,7 @@ pub(crate) async fn serve(
         };
         peer.leave(code, &error.message, 0);
     }
+    peer.close_tunnels("the node's link was lost");
     socket.close(|| peer.next_frame()).await;
     hub.detach(&peer, &reason);
 }
@@ -283,6 +320,14 @@ fn handle(hub: &Arc<Hub>, peer: &Arc<Peer>, command: Command, now: u64) -> Resul
             Ok(())
         }
         Command::Asked(request) => ask(hub, peer, request, now),
+        Command::Tunnelled(piece) => {
+            let tunnels = peer.inner.lock().tunnels.clone();
+            match (tunnels, &piece.passage) {
+                (_, Some(Passage::Open(_))) => Err(WireError::Unexpected("open").into()),
+                (Some(tunnels), _) => tunnels.receive(piece).map(drop).map_err(Into::into),
+                (None, _) => Ok(()),
+            }
+        }
         _ => Ok(()),
     }
 }
@@ -316,6 +361,7 @@ fn attach(hub: &Arc<Hub>, peer: &Arc<Peer>, hello: &Hello, now: u64) -> Result<(
     let mut inner = peer.inner.lock();
     inner.store = hello.store;
     inner.attached = true;
+    inner.bears_tunnels = hello.tunnels > 0;
     inner.endpoint.step(Event::Attached(welcome), now)?;
     hub.push(ServerEvent::Connected { who: peer.who.clone(), agent: hello.agent.clone() });
     if resume == Resume::Full {

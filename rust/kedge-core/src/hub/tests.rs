@@ -73,14 +73,21 @@ impl World {
     }
 
     fn node_identity(&self, name: &str) -> Identity {
-        let common_name = format!("system:node:{name}");
+        self.identity(&format!("system:node:{name}"), "system:nodes")
+    }
+
+    pub(super) fn authority(&self) -> &str {
+        &self.ca.0
+    }
+
+    pub(super) fn identity(&self, common_name: &str, group: &str) -> Identity {
         identity(
             pki::issue(
                 &self.ca.0,
                 &self.ca.1,
                 &pki::Issue {
-                    common_name: &common_name,
-                    organizations: &["system:nodes".into()],
+                    common_name,
+                    organizations: &[group.into()],
                     dns_names: &[],
                     ip_addresses: &[],
                     days: 5,
@@ -104,7 +111,7 @@ impl World {
     }
 
     pub(super) fn client(&self, node: &str, store: &Memory) -> HubClient {
-        HubClient::start(&self.runtime, Arc::new(store.clone()), self.config(node)).unwrap()
+        HubClient::start(&self.runtime, Arc::new(store.clone()), self.config(node), None).unwrap()
     }
 
     pub(super) fn pod(&self, name: &str, node: &str, text: &str) {
@@ -402,7 +409,8 @@ fn wrong_certificates_and_names_give_one_clear_error_each() {
         (ClientConfig { server: "127.0.0.1:1".into(), ..world.config("n1") }, "cannot be reached"),
     ];
     for (config, wanted) in cases {
-        let client = HubClient::start(&world.runtime, Arc::new(Memory::default()), config).unwrap();
+        let client =
+            HubClient::start(&world.runtime, Arc::new(Memory::default()), config, None).unwrap();
         let reason = failure(&client);
         assert!(reason.contains(wanted), "wanted {wanted:?}, got: {reason}");
     }

@@ -20,6 +20,8 @@ use crate::{Error, Kind, Result};
 
 /// The group of a node's certificate.
 pub(crate) const NODES_GROUP: &str = "system:nodes";
+/// The group of API servers, which may reach the services of nodes.
+pub(crate) const API_SERVERS_GROUP: &str = "kedge:api-servers";
 /// The start of its common name.
 pub(crate) const NODE_PREFIX: &str = "system:node:";
 
@@ -82,6 +84,22 @@ pub(crate) fn node_of(certificate: &CertificateDer<'_>, now: i64) -> Result<Stri
         return Err(refused(format!("the certificate of {name} has expired")));
     }
     Ok(name.to_owned())
+}
+
+/// Whether a certificate is that of an API server, in its time.
+pub(crate) fn is_api_server(certificate: &CertificateDer<'_>, now: i64) -> Result<()> {
+    let details = pki::inspect_der(certificate)?;
+    if !details.organizations.iter().any(|group| group == API_SERVERS_GROUP) {
+        let message = format!(
+            "not an API server's certificate: wanted one of {API_SERVERS_GROUP}, got: {}",
+            details.common_name
+        );
+        return Err(refused(message));
+    }
+    if now > details.not_after {
+        return Err(refused(format!("the certificate of {} has expired", details.common_name)));
+    }
+    Ok(())
 }
 
 /// One line for a person out of what TLS says; `peer` is whom this end talks to.

@@ -12,7 +12,7 @@ use crate::sync::recent::Recent;
 use crate::sync::session::{Bases, Command, Event, Incoming, Role, Session};
 use crate::sync::{Change, Item, Key, Lane};
 use crate::wire::envelope::{
-    self, Base, Batch, Body, Entries, Entry, Inventory, ItemHead, ItemHeads, Packed,
+    self, Base, Batch, Body, Entries, Entry, Inventory, ItemHead, ItemHeads, Packed, Tunnel,
 };
 use crate::wire::frame::Frame;
 use crate::wire::mux::{Received, Receiver, Sender};
@@ -118,6 +118,9 @@ impl Endpoint {
         match self.receiver.receive(frame)? {
             Received::Message(stream, message) => {
                 let Some(body) = envelope::decode(message)? else { return Ok(Vec::new()) };
+                if let Body::Tunnel(piece) = body {
+                    return self.tunnelled(stream, piece);
+                }
                 let incoming = self.decode(stream, body, now, held)?;
                 self.step(Event::Received(incoming), now)
             }
@@ -134,6 +137,16 @@ impl Endpoint {
             }
             Received::Pong => Ok(Vec::new()),
         }
+    }
+
+    /// Sends a piece of a tunnel, once there is nothing more urgent.
+    pub fn send_tunnel(&mut self, piece: Tunnel) {
+        self.sender.push(Stream::Tunnel, envelope::encode(Body::Tunnel(piece)));
+    }
+
+    /// Whether another piece of a tunnel should be handed in now.
+    pub fn wants_tunnel(&self) -> bool {
+        self.session.is_open() && self.sender.is_idle(Stream::Tunnel)
     }
 
     /// Asks whether the other end is there.
@@ -157,6 +170,14 @@ impl Endpoint {
     /// Whether `expire` has something to do later.
     pub fn remembers(&self) -> bool {
         !self.sent.is_empty() || !self.received.is_empty()
+    }
+
+    fn tunnelled(&mut self, stream: Stream, piece: Tunnel) -> Result<Vec<Command>, WireError> {
+        if stream != Stream::Tunnel || !self.session.is_open() {
+            return Err(WireError::Unexpected("a piece of a tunnel"));
+        }
+        self.grant();
+        Ok(vec![Command::Tunnelled(piece)])
     }
 
     fn grant(&mut self) {
@@ -279,7 +300,9 @@ impl Endpoint {
         held: Lookup<'_>,
     ) -> Result<Incoming, WireError> {
         let lane = match stream {
-            Stream::Control => return Err(WireError::Unexpected("batch on the control stream")),
+            Stream::Control | Stream::Tunnel => {
+                return Err(WireError::Unexpected("batch on a stream without batches"));
+            }
             Stream::Status => Lane::Status,
             Stream::Bulk => Lane::Bulk,
         };

@@ -102,6 +102,8 @@ pub enum Command {
     Answered(Response),
     /// The hub ends the link.
     Left(Goaway),
+    /// A piece of a tunnel came.
+    Tunnelled(crate::wire::envelope::Tunnel),
 }
 
 /// Whether a batch may be compressed against versions that the other end holds.

@@ -58,6 +58,9 @@ pub struct Hello {
     /// Its software version, for people.
     #[prost(string, tag = "7")]
     pub agent: String,
+    /// How many tunnels it bears at a time; none means that it has no services.
+    #[prost(uint32, tag = "8")]
+    pub tunnels: u32,
 }
 
 /// How the node's copy of its view compares.
@@ -286,6 +289,37 @@ pub struct Goaway {
     pub retry_after_ms: u32,
 }
 
+/// What happens to a tunnel.
+#[derive(Clone, PartialEq, Oneof)]
+pub enum Passage {
+    /// Hub: a new one to the named service of the node.
+    #[prost(string, tag = "2")]
+    Open(String),
+    /// The next bytes.
+    #[prost(bytes = "bytes", tag = "3")]
+    Data(Bytes),
+    /// The other end may send this many more bytes.
+    #[prost(uint32, tag = "4")]
+    Credit(u32),
+    /// The sender sends no more bytes; the other direction goes on.
+    #[prost(bool, tag = "5")]
+    End(bool),
+    /// Both directions are over, for this reason.
+    #[prost(string, tag = "6")]
+    Reset(String),
+}
+
+/// A piece of a connection that passes through the link.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Tunnel {
+    /// Chosen by the hub; never used again on the same link.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// What happens to it.
+    #[prost(oneof = "Passage", tags = "2, 3, 4, 5, 6")]
+    pub passage: Option<Passage>,
+}
+
 /// What a message is.
 #[derive(Clone, PartialEq, Oneof)]
 #[allow(missing_docs, reason = "each names its type, which is documented")]
@@ -312,13 +346,15 @@ pub enum Body {
     Response(Response),
     #[prost(message, tag = "11")]
     Goaway(Goaway),
+    #[prost(message, tag = "12")]
+    Tunnel(Tunnel),
 }
 
 /// One message of the link.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Envelope {
     /// Exactly one; none is a message from a later version, which is skipped.
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub body: Option<Body>,
 }
 

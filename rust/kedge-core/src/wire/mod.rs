@@ -95,7 +95,7 @@ impl From<WireError> for Error {
     }
 }
 
-/// A stream of messages. Streams 3 to 15 are reserved (tunnels).
+/// A stream of messages. Streams 4 to 15 are reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stream {
     /// Handshake, acknowledgements, requests: always first, never bulky, without credit.
@@ -104,11 +104,15 @@ pub enum Stream {
     Status = 1,
     /// Events and what can wait.
     Bulk = 2,
+    /// Bytes of connections to the node's services (logs, exec): after everything else.
+    Tunnel = 3,
 }
 
 impl Stream {
+    /// How many there are.
+    pub const COUNT: usize = 4;
     /// All streams, most urgent first.
-    pub const ALL: [Self; 3] = [Self::Control, Self::Status, Self::Bulk];
+    pub const ALL: [Self; Self::COUNT] = [Self::Control, Self::Status, Self::Bulk, Self::Tunnel];
 
     /// The stream numbered `number`.
     pub fn new(number: u8) -> Result<Self, WireError> {

@@ -15,10 +15,10 @@ use crate::wire::{CHUNK, Limits, Stream, WINDOW, WireError};
 /// The sending half.
 #[derive(Debug)]
 pub struct Sender {
-    queues: [VecDeque<Bytes>; 3],
+    queues: [VecDeque<Bytes>; Stream::COUNT],
     /// How much of the first message of each queue has gone.
-    sent: [usize; 3],
-    credit: [u32; 3],
+    sent: [usize; Stream::COUNT],
+    credit: [u32; Stream::COUNT],
     urgent: VecDeque<Vec<u8>>,
     queued: usize,
 }
@@ -27,8 +27,8 @@ impl Default for Sender {
     fn default() -> Self {
         Self {
             queues: Default::default(),
-            sent: [0; 3],
-            credit: [WINDOW; 3],
+            sent: [0; Stream::COUNT],
+            credit: [WINDOW; Stream::COUNT],
             urgent: VecDeque::new(),
             queued: 0,
         }
@@ -60,6 +60,11 @@ impl Sender {
     /// Bytes of messages that wait.
     pub fn queued(&self) -> usize {
         self.queued
+    }
+
+    /// Whether a stream has nothing to send.
+    pub fn is_idle(&self, stream: Stream) -> bool {
+        self.queues[stream as usize].is_empty()
     }
 
     /// The next frame to write, if credit allows one.
@@ -129,7 +134,7 @@ struct Partial {
 #[derive(Debug)]
 pub struct Receiver {
     limits: Limits,
-    streams: [Partial; 3],
+    streams: [Partial; Stream::COUNT],
     held: bool,
 }
 
@@ -157,13 +162,12 @@ impl Receiver {
 
     /// The credit to grant now, if enough has gathered to be worth a frame.
     pub fn grant(&mut self) -> Option<Frame<'static>> {
-        if self.held {
-            return None;
-        }
-        let (stream, part) = Stream::ALL
-            .into_iter()
-            .zip(&mut self.streams)
-            .find(|(_, part)| part.outstanding >= WINDOW / 2)?;
+        // Tunnels have windows of their own; objects that nobody takes must not hold them up.
+        let held = self.held;
+        let (stream, part) =
+            Stream::ALL.into_iter().zip(&mut self.streams).find(|(stream, part)| {
+                part.outstanding >= WINDOW / 2 && (!held || *stream == Stream::Tunnel)
+            })?;
         Some(Frame::Credit { stream, bytes: std::mem::take(&mut part.outstanding) })
     }
 
