@@ -30,9 +30,10 @@ impl Services for Test {
                 });
             }
             "flood" => {
-                self.0.spawn(
-                    async move { while connection.write_all(&[b'x'; 5000]).await.is_ok() {} },
-                );
+                self.0.spawn(async move {
+                    connection.read_u8().await.unwrap();
+                    while connection.write_all(&[b'x'; 5000]).await.is_ok() {}
+                });
             }
             _ => {}
         }
