@@ -5,10 +5,12 @@
 
 pub mod bridge;
 pub mod cri;
+mod desk;
 pub mod error;
 pub mod hub;
 pub mod kube;
 pub mod kubeapi;
+pub mod kubelet;
 pub mod pki;
 pub mod runtime;
 pub mod store;

@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::door::Enter;
+use crate::kubelet::KubeletServer;
 use crate::runtime::Runtime;
 use crate::store::Store;
 
@@ -93,10 +94,18 @@ pub(crate) struct HubClient {
 #[pymethods]
 impl HubClient {
     #[new]
-    fn new(py: Python<'_>, runtime: &Runtime, store: &Store, config: &str) -> PyResult<Self> {
+    #[pyo3(signature = (runtime, store, config, kubelet = None))]
+    fn new(
+        py: Python<'_>,
+        runtime: &Runtime,
+        store: &Store,
+        config: &str,
+        kubelet: Option<&KubeletServer>,
+    ) -> PyResult<Self> {
         let store = Arc::new(store.handle()?);
-        let inner =
-            py.enter(|| CoreClient::start(&runtime.inner, store, client_config(config)?, None))?;
+        let services = kubelet.map(KubeletServer::services);
+        let inner = py
+            .enter(|| CoreClient::start(&runtime.inner, store, client_config(config)?, services))?;
         Ok(Self { inner })
     }
 

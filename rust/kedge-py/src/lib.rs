@@ -7,6 +7,7 @@ mod error;
 mod hub;
 mod kube;
 mod kubeapi;
+mod kubelet;
 mod pki;
 mod runtime;
 mod store;
@@ -24,5 +25,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     hub::register(module)?;
     kube::register(module)?;
     kubeapi::register(module)?;
+    kubelet::register(module)?;
     cri::register(module)
 }

@@ -53,6 +53,9 @@ methods! {
         UpdateContainerResources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse,
         ReopenContainerLog(ReopenContainerLogRequest) -> ReopenContainerLogResponse,
         ExecSync(ExecSyncRequest) -> ExecSyncResponse,
+        Exec(ExecRequest) -> ExecResponse,
+        Attach(AttachRequest) -> AttachResponse,
+        PortForward(PortForwardRequest) -> PortForwardResponse,
         ListContainerStats(ListContainerStatsRequest) -> ListContainerStatsResponse;
     ImageService:
         ListImages(ListImagesRequest) -> ListImagesResponse,

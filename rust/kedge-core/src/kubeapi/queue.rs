@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Requests that Python decides: queued, answered by number, given up after a deadline.
+//! Requests that Python decides, and its answers.
 
-use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
 use super::path::Target;
 use super::policy::Identity;
 use super::status::Failure;
 use crate::Result;
-use crate::bridge::Inbox;
+use crate::desk::{Desk, Unanswered};
 
 /// A request that waits for Python.
 #[derive(Clone, Debug)]
@@ -55,77 +51,43 @@ pub struct Reply {
     pub headers: Vec<(String, String)>,
 }
 
-/// The queue, and who waits for which answer.
-pub(super) struct Questions {
-    inbox: Inbox<Question>,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
-    next: AtomicU64,
-    deadline: Duration,
-}
-
-/// Forgets a request whose client has gone, or whose time is up.
-struct Forget<'a> {
-    questions: &'a Questions,
-    id: u64,
-}
-
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        self.questions.waiting.lock().remove(&self.id);
-    }
-}
+/// The requests that wait for Python, and who waits for which answer.
+pub(super) struct Questions(Desk<Question, Reply>);
 
 impl Questions {
     /// A queue for `capacity` requests, each waited for until `deadline`.
     pub(super) fn new(capacity: usize, deadline: Duration) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self {
-            inbox: Inbox::new(capacity)?,
-            waiting: Mutex::default(),
-            next: AtomicU64::new(1),
-            deadline,
-        }))
+        Desk::new(capacity, deadline).map(Self).map(Arc::new)
     }
 
     /// Queues `question` and waits for its answer.
-    pub(super) async fn ask(&self, mut question: Question) -> Result<Reply, Failure> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        question.id = id;
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().insert(id, sender);
-        let _forget = Forget { questions: self, id };
-        if self.inbox.try_push(question).is_err() {
-            return Err(Failure::busy("too many requests wait to be decided, try again", 1));
-        }
-        match tokio::time::timeout(self.deadline, receiver).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_)) => Err(Failure::new(503, "ServiceUnavailable", "the server is closing")),
-            Err(_) => Err(Failure::new(504, "Timeout", "the request was not decided in time")),
-        }
+    pub(super) async fn ask(&self, question: Question) -> Result<Reply, Failure> {
+        self.0.ask(question).await.map_err(|why| match why {
+            Unanswered::Busy => Failure::busy("too many requests wait to be decided, try again", 1),
+            Unanswered::Closing => Failure::new(503, "ServiceUnavailable", "the server is closing"),
+            Unanswered::Late => Failure::new(504, "Timeout", "the request was not decided in time"),
+        })
     }
 
     /// Gives the answer of request `id`; whether somebody still waited for it.
     pub(super) fn answer(&self, id: u64, reply: Reply) -> bool {
-        let waiting = self.waiting.lock().remove(&id);
-        waiting.is_some_and(|sender| sender.send(reply).is_ok())
+        self.0.answer(id, reply)
     }
 
     /// Up to `limit` requests for Python; those whose client has gone are left out.
     pub(super) fn drain(&self, limit: usize) -> Vec<Question> {
-        let mut batch = self.inbox.drain(limit);
-        let waiting = self.waiting.lock();
-        batch.retain(|question| waiting.contains_key(&question.id));
-        batch
+        let asked = self.0.drain(limit).into_iter();
+        asked.map(|(id, question)| Question { id, ..question }).collect()
     }
 
     /// Readable while there is something to drain.
     pub(super) fn fileno(&self) -> RawFd {
-        self.inbox.fileno()
+        self.0.fileno()
     }
 
     /// Refuses what comes and gives up what waits.
     pub(super) fn close(&self) {
-        self.inbox.close();
-        self.waiting.lock().clear();
+        self.0.close();
     }
 }
 
@@ -152,36 +114,10 @@ impl Question {
 mod tests {
     use super::*;
 
-    fn question() -> Question {
-        Question::new(Target::default(), Identity::default())
-    }
-
-    fn questions(capacity: usize) -> Arc<Questions> {
-        Questions::new(capacity, Duration::from_secs(60)).unwrap()
-    }
-
-    #[tokio::test]
-    async fn an_answer_reaches_the_one_who_asked() {
-        let questions = questions(4);
-        let (reply, ()) = tokio::join!(questions.ask(question()), async {
-            let asked = questions.drain(9);
-            let reply = Reply { status: 201, ..Reply::default() };
-            assert!(questions.answer(asked[0].id, reply));
-        });
-        assert_eq!(reply.unwrap().status, 201);
-        assert!(!questions.answer(1, Reply::default()));
-    }
-
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_nobody_decides_times_out() {
-        let questions = questions(4);
-        assert_eq!(questions.ask(question()).await.unwrap_err().code, 504);
-        assert!(questions.drain(9).is_empty(), "nobody waits for it any more");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_full_queue_refuses_with_a_time_to_come_back() {
-        let questions = questions(1);
+    async fn what_is_not_answered_says_so_in_http() {
+        let question = || Question::new(Target::default(), Identity::default());
+        let questions = Questions::new(1, Duration::from_secs(60)).unwrap();
         let refused = tokio::select! {
             biased;
             _ = questions.ask(question()) => None,
@@ -189,11 +125,8 @@ mod tests {
         };
         let refused = refused.unwrap();
         assert_eq!((refused.code, refused.retry_after), (429, Some(1)));
-    }
-
-    #[tokio::test]
-    async fn closing_gives_up_what_waits() {
-        let questions = questions(4);
+        questions.drain(1);
+        assert_eq!(questions.ask(question()).await.unwrap_err().code, 504);
         let (reply, ()) = tokio::join!(questions.ask(question()), async { questions.close() });
         assert_eq!(reply.unwrap_err().code, 503);
     }
