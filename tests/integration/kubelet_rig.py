@@ -50,6 +50,13 @@ class PlainVolumes:
         self.removed.append(uid)
 
 
+class NoNetwork:
+    """Fails every network probe."""
+
+    async def probe(self, what: dict[str, Any], timeout_seconds: float) -> tuple[bool, str]:
+        return False, f"no network for {what} within {timeout_seconds}"
+
+
 class Kubelet:
     """All of a kubelet but the node's own reports; may be stopped and started again."""
 
@@ -73,6 +80,7 @@ class Kubelet:
             objects=StoreObjects(self.store),
             volumes=self.volumes,
             images=Images(self.runtime),
+            prober=NoNetwork(),
             recorder=self.recorder,
             reporter=self.reporter,
             facts=Facts("edge-1", ("192.168.0.5",), "fake", 1 << 30),

@@ -30,6 +30,7 @@ from kedge.edge.kubelet.tools import Facts, Paths, Tools
 from kedge.edge.kubelet.volumes import Volumes
 from kedge.edge.replica import Replica
 from kedge.edge.runtime.cri import CriRuntime
+from kedge.edge.runtime.prober import NetworkProber
 from kedge.runtime import VERSION, Runtime
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Agent:
         self._replica = replica
         store, node = replica.store, config.node_name
         self.cri = CriRuntime(runtime, config.runtime_endpoint)
+        self.prober = NetworkProber(runtime)
         self.facts = Facts(
             node,
             resolver=read_resolver(config.resolv_conf),
@@ -83,6 +85,7 @@ class Agent:
             objects=StoreObjects(store),
             volumes=volumes,
             images=Images(self.cri),
+            prober=self.prober,
             recorder=self.recorder,
             reporter=self.reporter,
             facts=self.facts,
@@ -113,6 +116,7 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._replica.store.run())
             group.create_task(self.cri.run())
+            group.create_task(self.prober.run())
             group.create_task(self.reporter.run())
             group.create_task(self.recorder.run())
             if not self._config.cgroup_driver:

@@ -12,6 +12,7 @@ pub mod kube;
 pub mod kubeapi;
 pub mod kubelet;
 pub mod pki;
+pub mod probe;
 pub mod runtime;
 pub mod store;
 pub mod sync;

@@ -9,6 +9,7 @@ mod kube;
 mod kubeapi;
 mod kubelet;
 mod pki;
+mod probe;
 mod runtime;
 mod store;
 mod sync;
@@ -26,5 +27,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     kube::register(module)?;
     kubeapi::register(module)?;
     kubelet::register(module)?;
-    cri::register(module)
+    cri::register(module)?;
+    probe::register(module)
 }

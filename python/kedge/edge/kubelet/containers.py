@@ -266,9 +266,3 @@ def _container_unhonoured(container: dict[str, Any]) -> Iterator[str]:
         yield f"lifecycle.{hook} is not honoured yet"
     if container.get("volumeDevices"):
         yield "volumeDevices is not honoured yet"
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        how = container.get(probe) or {}
-        if (how.get("httpGet") or {}).get("scheme") == "HTTPS":
-            yield f"{probe} over HTTPS is not honoured yet: only the connection is checked"
-        if "grpc" in how:
-            yield f"{probe} over gRPC is not honoured yet: only the connection is checked"

@@ -65,6 +65,9 @@ class Target(Protocol):
     async def execute(self, command: list[str], timeout_seconds: float) -> tuple[int, str]:
         """Runs a command inside; exit code and output."""
 
+    async def ask(self, what: dict[str, Any], timeout_seconds: float) -> tuple[bool, str]:
+        """Makes a network probe; whether it succeeded, and what to show if not."""
+
     def address(self) -> str:
         """Where the pod answers."""
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet import lifecycle, probes
 from kedge.edge.kubelet.state import Container, ContainerState, Health, Observed
@@ -32,6 +32,10 @@ class _Inside:
         except RuntimeFailure as error:
             return -1, str(error)
         return result.exit_code, (result.stdout + result.stderr).decode("utf-8", "replace")
+
+    async def ask(self, what: dict[str, Any], timeout_seconds: float) -> tuple[bool, str]:
+        """Makes a network probe; whether it succeeded, and what to show if not."""
+        return await self._worker.tools.prober.probe(what, timeout_seconds)
 
     def address(self) -> str:
         """The pod's address; the node's own on the host network."""

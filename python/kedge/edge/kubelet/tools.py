@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kedge.edge.kubelet.dns import Resolver
 from kedge.edge.kubelet.environment import Place
@@ -35,6 +35,13 @@ class VolumeSource(Protocol):
 
     def remove(self, uid: str) -> None:
         """Removes all of a pod's volumes."""
+
+
+class Prober(Protocol):
+    """Makes network probes."""
+
+    async def probe(self, what: dict[str, Any], timeout_seconds: float) -> tuple[bool, str]:
+        """Whether it succeeded, and what to show if not (``edge.runtime.prober``)."""
 
 
 @dataclass(slots=True)
@@ -110,6 +117,7 @@ class Tools:
     objects: Objects
     volumes: VolumeSource
     images: Images
+    prober: Prober
     recorder: Recorder
     reporter: Reporter
     facts: Facts

@@ -192,12 +192,9 @@ def test_a_sub_path_may_not_leave_its_volume(tmp_path: Path) -> None:
 
 
 def test_what_is_not_honoured_is_said() -> None:
-    held = spec(
-        lifecycle={"preStop": {}},
-        readinessProbe={"httpGet": {"scheme": "HTTPS", "port": 1}},
-    )
+    held = spec(lifecycle={"preStop": {}})
     said = "\n".join(containers.unhonoured(pod(held, runtimeClassName="gvisor", hostUsers=False)))
-    for word in ("preStop", "HTTPS", "runtimeClassName", "hostUsers"):
+    for word in ("preStop", "runtimeClassName", "hostUsers"):
         assert word in said
     assert containers.unhonoured(pod()) == []
 
@@ -215,6 +212,32 @@ def test_a_probe_needs_its_threshold_in_a_row() -> None:
 @pytest.mark.parametrize(("port", "wanted"), [(80, 80), ("web", 8080), ("90", 90)])
 def test_a_port_has_a_number_or_a_name(port: int | str, wanted: int) -> None:
     assert checks.port_number(spec(ports=[{"name": "web", "containerPort": 8080}]), port) == wanted
+
+
+@pytest.mark.parametrize(
+    ("probe", "wanted"),
+    [
+        (
+            {"httpGet": {"port": "web", "scheme": "HTTPS", "httpHeaders": [{"name": "a"}]}},
+            {"kind": "https", "host": "10.0.0.1", "port": 80, "path": "/", "headers": [("a", "")]},
+        ),
+        ({"tcpSocket": {"port": 1, "host": "h"}}, {"kind": "tcp", "host": "h", "port": 1}),
+        ({"grpc": {"port": 2}}, {"kind": "grpc", "host": "10.0.0.1", "port": 2, "path": ""}),
+    ],
+)
+def test_a_network_probe_asks_the_pods_address_unless_it_names_another(
+    probe: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    container = spec(ports=[{"name": "web", "containerPort": 80}])
+    assert checks.request(probe, container, "10.0.0.1") == wanted
+
+
+@pytest.mark.parametrize("probe", [{}, {"httpGet": {"port": "none"}}])
+def test_a_probe_that_asks_nothing_or_a_port_that_is_not_there_is_an_error(
+    probe: dict[str, Any],
+) -> None:
+    with pytest.raises(ValueError, match=r"probe has no|no port named: none"):
+        checks.request(probe, spec(), "10.0.0.1")
 
 
 def test_a_lost_container_counts_as_killed_and_keeps_the_count() -> None:
