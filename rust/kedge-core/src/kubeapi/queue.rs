@@ -127,6 +127,7 @@ mod tests {
         assert_eq!((refused.code, refused.retry_after), (429, Some(1)));
         questions.drain(1);
         assert_eq!(questions.ask(question()).await.unwrap_err().code, 504);
+        questions.drain(1);
         let (reply, ()) = tokio::join!(questions.ask(question()), async { questions.close() });
         assert_eq!(reply.unwrap_err().code, 503);
     }
