@@ -79,6 +79,12 @@ class ApiError(KedgeError):
         self.details = details
 
 
+class InsufficientStorage(ApiError):
+    """The server's disk is full; reads go on, and writes when there is room."""
+
+    code = 507
+
+
 class BadRequest(ApiError):
     """The request cannot be read."""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kedge import _core  # noqa: TID251 - this file is the face of _core.ApiServer
 from kedge.aio import batches
-from kedge.errors import ApiError
+from kedge.errors import ApiError, Full, InsufficientStorage
 
 if TYPE_CHECKING:
     from kedge.runtime import Runtime
@@ -206,6 +206,9 @@ class Server:
             response = await self._handle(request)
         except ApiError as error:
             response = failure(error)
+        except Full as error:
+            logger.error("%s %s: %s", request.method, request.path, error)  # noqa: TRY400 - no defect
+            response = failure(InsufficientStorage(f"the write was not made: {error}"))
         except Exception:
             logger.exception("%s %s failed", request.method, request.path)
             response = failure(ApiError("the request failed inside the server"))

@@ -130,7 +130,11 @@ pub(crate) fn from_heed(error: &heed::Error) -> Error {
             | MdbError::Panic
             | MdbError::VersionMismatch,
         ) => Kind::Corrupt,
-        heed::Error::Io(io) => return Error::new(io_kind(io), format!("store: {io}")),
+        heed::Error::Io(io) => {
+            let kind = io_kind(io);
+            let full = if kind == Kind::Full { "no space on its disk: " } else { "" };
+            return Error::new(kind, format!("store: {full}{io}"));
+        }
         _ => Kind::Internal,
     };
     Error::new(kind, format!("store: {error}"))
