@@ -69,6 +69,7 @@ format: $(VENV)/.done ## rewrite in the project's format
 	$(BIN)/ruff check --fix-only --quiet python tests bench examples scripts
 
 bench: setup-e2e ## every benchmark; results into bench/results
+	$(BIN)/python -m pytest -q bench/micro
 	$(BIN)/python bench/all.py
 
 docs: setup ## generated reference pages

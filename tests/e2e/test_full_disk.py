@@ -57,9 +57,12 @@ def test_a_store_on_a_full_disk_refuses_and_goes_on_when_there_is_space(disk: Pa
         def held() -> list[str]:
             return [item.key.name for item in store.list("", "configmaps").items]
 
-        with pytest.raises(Full, match="no space on its disk"):
+        async def fill() -> None:
             for number in range(MOST):
                 await write(f"a-{number:05d}")
+
+        with pytest.raises(Full, match="no space on its disk"):
+            await fill()
         assert written, "there was room at first"
         assert held() == written, "what was acknowledged is there, what was refused is not"
         with pytest.raises(Full):
@@ -88,9 +91,12 @@ def test_a_control_plane_on_a_full_disk_answers_507_and_goes_on_when_there_is_sp
             api.create(CONFIG_MAPS, {"metadata": {"name": name}, "data": {"text": TEXT}})
             written.append(name)
 
-        with pytest.raises(Failed) as refused:
+        def fill() -> None:
             for number in range(MOST):
                 write(f"a-{number:05d}")
+
+        with pytest.raises(Failed) as refused:
+            fill()
         assert refused.value.code == 507, refused.value
         assert "no space on its disk" in str(refused.value)
         assert written, "there was room at first"
