@@ -75,7 +75,7 @@ class Kubelet:
     async def __aenter__(self) -> Kubelet:
         self.reporter = Reporter(self.store, "edge-1")
         self.recorder = Recorder(self.store, "edge-1")
-        tools = Tools(
+        tools = self.tools = Tools(
             runtime=self.runtime,
             objects=StoreObjects(self.store),
             volumes=self.volumes,

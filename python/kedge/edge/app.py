@@ -25,6 +25,8 @@ from kedge.edge.kubelet.node import NodeReporter, Registration
 from kedge.edge.kubelet.objects import StoreObjects
 from kedge.edge.kubelet.pods import Pods
 from kedge.edge.kubelet.reports import Reporter
+from kedge.edge.kubelet.serving.face import KubeletServer
+from kedge.edge.kubelet.serving.routes import Routes
 from kedge.edge.kubelet.summary import Summary, pod_summary
 from kedge.edge.kubelet.tools import Facts, Paths, Tools
 from kedge.edge.kubelet.volumes import Volumes
@@ -68,6 +70,7 @@ class Agent:
         store, node = replica.store, config.node_name
         self.cri = CriRuntime(runtime, config.runtime_endpoint)
         self.prober = NetworkProber(runtime)
+        server = KubeletServer(runtime)
         self.facts = Facts(
             node,
             resolver=read_resolver(config.resolv_conf),
@@ -92,6 +95,7 @@ class Agent:
             paths=Paths(pods, config.logs_dir),
             sandbox_limit=asyncio.Semaphore(parallel),
             start_limit=asyncio.Semaphore(parallel),
+            log_ended=server.log_ended,
         )
         self.pods = Pods(store, tools)
         registration = Registration(
@@ -102,7 +106,8 @@ class Agent:
             VERSION,
         )
         self.node = NodeReporter(registration, self.cri, self.reporter, self.facts, config.data_dir)
-        self.link = link.open_link(config, runtime, store)
+        self.routes = Routes(server, self.pods, tools, lambda: self.node.problem)
+        self.link = link.open_link(config, runtime, store, server)
         self.rotator = Rotator(config.logs_dir, self.cri)
         self.summary = Summary(config.data_dir / "status.json", self.gather, VERSION)
 
@@ -123,6 +128,7 @@ class Agent:
                 self.facts.systemd_cgroups = await self._ask_cgroup_driver() == "systemd"
             group.create_task(self.pods.run())
             group.create_task(self.node.run())
+            group.create_task(self.routes.run())
             group.create_task(self.summary.run())
             group.create_task(self.rotator.run())
             group.create_task(memory.keep_small(self._replica.store))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kedge.edge.config import EdgeConfig
+    from kedge.edge.kubelet.serving.face import KubeletServer
     from kedge.runtime import Runtime
     from kedge.store import Store
 
@@ -50,8 +51,10 @@ class Link:
             await self.client.disconnected()
 
 
-def open_link(config: EdgeConfig, runtime: Runtime, store: Store) -> Link | None:
-    """The link that the configuration asks for, if any.
+def open_link(
+    config: EdgeConfig, runtime: Runtime, store: Store, server: KubeletServer
+) -> Link | None:
+    """The link that the configuration asks for, if any; it carries connections to ``server``.
 
     Raises:
         ConfigError: a certificate file cannot be read.
@@ -67,6 +70,7 @@ def open_link(config: EdgeConfig, runtime: Runtime, store: Store) -> Link | None
         node=config.node_name,
         ca=_read(pki / "ca.crt"),
         certificate=pair,
+        kubelet=server.handle,
     )
     return Link(client, pki)
 

@@ -77,6 +77,7 @@ class HubClient:
         ca: the certificate of the cluster's authority, PEM.
         certificate: the node's own.
         server_name: the name in the hub's certificate; empty for the host of ``server``.
+        kubelet: what serves the connections that the cloud opens to this node.
 
     Raises:
         CertificateError: a certificate or key cannot be used.
@@ -93,6 +94,7 @@ class HubClient:
         ca: str,
         certificate: Pair,
         server_name: str = "kedge-hub",
+        kubelet: _core.KubeletServer | None = None,
     ) -> None:
         config = {
             "server": server,
@@ -103,7 +105,7 @@ class HubClient:
             "key": certificate.key,
             "agent": _core.VERSION,
         }
-        self._inner = _core.HubClient(runtime, store.handle, json.dumps(config))
+        self._inner = _core.HubClient(runtime, store.handle, json.dumps(config), kubelet)
         self._answers: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
         self._ticket = 0
         self._connected = asyncio.Event()

@@ -14,6 +14,7 @@ import logging
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet import labels, objects, observe, tokens
 from kedge.edge.kubelet.state import Container, ContainerState, Pod, Sandbox
 from kedge.edge.kubelet.worker import PodWorker
@@ -22,7 +23,6 @@ from kedge.errors import Gone, RuntimeFailure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kedge.api.keys import ObjectKey
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.runtime import ContainerInfo, SandboxInfo
     from kedge.store import Event, Store
@@ -61,6 +61,11 @@ class Pods:
     def workers(self) -> list[PodWorker]:
         """Every worker, in no order."""
         return list(self._workers.values())
+
+    def find(self, namespace: str, name: str) -> PodWorker | None:
+        """The worker of a pod that the store has."""
+        uid = self._keys.get(ObjectKey("", "pods", namespace, name))
+        return self._workers.get(uid) if uid else None
 
     def store_is_complete(self) -> None:
         """The store has all of the node's objects: what it does not have is to go."""

@@ -111,7 +111,10 @@ class Paths:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The kubelet's shared parts, handed to each worker."""
+    """The kubelet's shared parts, handed to each worker.
+
+    ``log_ended`` is told the ids of containers that have ended, for those who follow their logs.
+    """
 
     runtime: ContainerRuntime
     objects: Objects
@@ -124,4 +127,5 @@ class Tools:
     paths: Paths
     sandbox_limit: asyncio.Semaphore
     start_limit: asyncio.Semaphore
+    log_ended: Callable[[str], None] = lambda _: None
     clock: Callable[[], float] = time.time

@@ -116,6 +116,7 @@ class PodWorker:
     def observe_container(self, container: Container | None, container_id: str) -> None:
         """The runtime has a container of this pod in a new state, or no more."""
         if container is None:
+            self.tools.log_ended(container_id)
             self.containers.pop(container_id, None)
             self.memory.kills.pop(container_id, None)
         else:
@@ -164,6 +165,9 @@ class PodWorker:
         now = self.tools.clock()
         observed = self.observed()
         self.probing.follow(observed)
+        for one in observed.containers:
+            if one.state is ContainerState.EXITED:
+                self.tools.log_ended(one.id)
         self._report(observed, now)
         if self.is_ending():
             for name in self.pulling:

@@ -99,6 +99,26 @@ class ContainerRuntime(Protocol):
     ) -> ExecResult:
         """Runs a command in a container to its end; it is killed after ``timeout_seconds``."""
 
+    async def exec(
+        self,
+        container_id: str,
+        command: list[str],
+        *,
+        tty: bool,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    ) -> str:
+        """Prepares a command with streams; where its streaming server serves it, once."""
+
+    async def attach(
+        self, container_id: str, *, tty: bool, stdin: bool, stdout: bool, stderr: bool
+    ) -> str:
+        """The same for a container's own streams."""
+
+    async def port_forward(self, sandbox_id: str, ports: list[int]) -> str:
+        """The same for connections to ports of a sandbox."""
+
     async def pull_image(self, image: str, auth: dict[str, Any] | None) -> str:
         """Pulls an image; its reference in the runtime."""
 

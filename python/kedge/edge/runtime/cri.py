@@ -200,6 +200,34 @@ class CriRuntime:
         request = {"container_id": container_id, "cmd": command, "timeout": seconds}
         return answers.executed(await self.call("ExecSync", request, seconds + EXEC_EXTRA_SECONDS))
 
+    async def exec(
+        self,
+        container_id: str,
+        command: list[str],
+        *,
+        tty: bool,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    ) -> str:
+        """Prepares a command with streams; where its streaming server serves it, once."""
+        request = {"container_id": container_id, "cmd": command, "tty": tty, "stdin": stdin}
+        request |= {"stdout": stdout, "stderr": stderr}
+        return str((await self.call("Exec", request))["url"])
+
+    async def attach(
+        self, container_id: str, *, tty: bool, stdin: bool, stdout: bool, stderr: bool
+    ) -> str:
+        """The same for a container's own streams."""
+        request = {"container_id": container_id, "tty": tty, "stdin": stdin}
+        request |= {"stdout": stdout, "stderr": stderr}
+        return str((await self.call("Attach", request))["url"])
+
+    async def port_forward(self, sandbox_id: str, ports: list[int]) -> str:
+        """The same for connections to ports of a sandbox."""
+        request = {"pod_sandbox_id": sandbox_id, "port": ports}
+        return str((await self.call("PortForward", request))["url"])
+
     async def reopen_container_log(self, container_id: str) -> None:
         """Makes the runtime write to the log's path anew, after a rotation."""
         await self.call("ReopenContainerLog", {"container_id": container_id})

@@ -216,6 +216,34 @@ class FakeRuntime:
         await self._call("exec_sync")
         return self.exec_results.get(self.containers[container_id].name, ExecResult(0))
 
+    async def exec(
+        self,
+        container_id: str,
+        command: list[str],
+        *,
+        tty: bool,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    ) -> str:
+        """An address that says what was asked; nothing is there."""
+        await self._call("exec")
+        wanted = f"tty={tty}&stdin={stdin}&stdout={stdout}&stderr={stderr}"
+        return f"http://127.0.0.1:1/exec/{container_id}/{'/'.join(command)}?{wanted}"
+
+    async def attach(
+        self, container_id: str, *, tty: bool, stdin: bool, stdout: bool, stderr: bool
+    ) -> str:
+        """An address that says what was asked; nothing is there."""
+        await self._call("attach")
+        wanted = f"tty={tty}&stdin={stdin}&stdout={stdout}&stderr={stderr}"
+        return f"http://127.0.0.1:1/attach/{container_id}?{wanted}"
+
+    async def port_forward(self, sandbox_id: str, ports: list[int]) -> str:
+        """An address that says what was asked; nothing is there."""
+        await self._call("port_forward")
+        return f"http://127.0.0.1:1/portforward/{sandbox_id}?ports={ports}"
+
     async def pull_image(self, image: str, auth: dict[str, Any] | None) -> str:
         """Pulls unless the image is unpullable."""
         del auth

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Paths of the kubelet server, as the kubelet has them (``pkg/kubelet/server`` of Kubernetes)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from kedge.edge.kubelet import lifecycle
+from kedge.edge.kubelet.serving import logs
+from kedge.edge.kubelet.serving.face import Answer, Log, Reply, RequestError, Stream
+from kedge.edge.kubelet.state import Container, ContainerState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kedge.edge.kubelet.pods import Pods
+    from kedge.edge.kubelet.serving.face import KubeletServer, Request
+    from kedge.edge.kubelet.tools import Tools
+    from kedge.edge.kubelet.worker import PodWorker
+
+JSON = "application/json"
+MAX_COMMAND_WORDS = 1000
+
+
+class Routes:
+    """Answers what is asked of this node.
+
+    Args:
+        server: where questions come from.
+        pods: the kubelet's pods.
+        tools: the kubelet's shared parts.
+        problem: why the node is not healthy; empty when it is.
+    """
+
+    def __init__(
+        self, server: KubeletServer, pods: Pods, tools: Tools, problem: Callable[[], str]
+    ) -> None:
+        self._server = server
+        self._pods = pods
+        self._tools = tools
+        self._problem = problem
+
+    async def run(self) -> None:
+        """Answers until cancelled."""
+        await self._server.run(self.answer)
+
+    async def answer(self, request: Request) -> Reply:
+        """The answer to one request.
+
+        Raises:
+            RequestError: it cannot be answered.
+        """
+        match request.parts:
+            case ("healthz",) | ("healthz", "ping" | "log" | "syncloop"):
+                problem = self._problem()
+                return Answer(problem.encode(), status=500) if problem else Answer(b"ok")
+            case ("pods",):
+                return Answer(json.dumps(self._list()).encode(), JSON)
+            case ("containerLogs", namespace, pod, container):
+                return self._log(request, self._find(namespace, pod), container)
+            case ("exec", namespace, pod, *rest, container) if len(rest) <= 1:
+                worker = self._find(namespace, pod, *rest)
+                return await self._exec(request, self._running(worker, container))
+            case ("attach", namespace, pod, *rest, container) if len(rest) <= 1:
+                worker = self._find(namespace, pod, *rest)
+                return await self._attach(request, worker, self._running(worker, container))
+            case ("portForward", namespace, pod, *rest) if len(rest) <= 1:
+                return await self._port_forward(request, self._find(namespace, pod, *rest))
+        raise RequestError(404, f"no such path on this node: /{'/'.join(request.parts)}")
+
+    def _list(self) -> dict[str, Any]:
+        items = [worker.pod | {"status": worker.status} for worker in self._pods.workers()]
+        return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
+
+    def _find(self, namespace: str, name: str, uid: str = "") -> PodWorker:
+        worker = self._pods.find(namespace, name)
+        if worker is None or (uid and uid != worker.uid):
+            raise RequestError(404, f"pod {name!r} in namespace {namespace!r} is not on this node")
+        return worker
+
+    def _log(self, request: Request, worker: PodWorker, name: str) -> Reply:
+        self._check_name(worker, name)
+        pod = worker.pod["metadata"]["name"]
+        container = logs.choose(request, worker.observed(), name, pod)
+        directory = self._tools.paths.log_directory(worker.pod)
+        return Log(logs.log_request(request, container, directory, self._tools.clock()))
+
+    def _running(self, worker: PodWorker, name: str) -> Container:
+        self._check_name(worker, name)
+        found = worker.observed().latest(name)
+        if found is None or found.state is not ContainerState.RUNNING:
+            pod = worker.pod["metadata"]["name"]
+            raise RequestError(400, f"container {name!r} in pod {pod!r} is not running")
+        return found
+
+    def _check_name(self, worker: PodWorker, name: str) -> None:
+        if lifecycle.find_container(worker.pod, name) is None:
+            pod = worker.pod["metadata"]["name"]
+            raise RequestError(404, f"container {name!r} is not in pod {pod!r}")
+
+    async def _exec(self, request: Request, container: Container) -> Reply:
+        command = request.query.get("command") or []
+        if not command or len(command) > MAX_COMMAND_WORDS:
+            text = f"command: wanted 1 to {MAX_COMMAND_WORDS} words, got: {len(command)}"
+            raise RequestError(400, text)
+        options = _options(request)
+        return Stream(await self._tools.runtime.exec(container.id, command, **options))
+
+    async def _attach(self, request: Request, worker: PodWorker, container: Container) -> Reply:
+        spec = lifecycle.find_container(worker.pod, container.name) or {}
+        # What the container has, not what the client wishes, says whether it is a terminal.
+        options = _options(request) | {"tty": bool(spec.get("tty"))}
+        if options["tty"]:
+            options["stderr"] = False
+        return Stream(await self._tools.runtime.attach(container.id, **options))
+
+    async def _port_forward(self, request: Request, worker: PodWorker) -> Reply:
+        sandbox = worker.observed().sandbox()
+        if sandbox is None:
+            raise RequestError(400, f"pod {worker.pod['metadata']['name']!r} is not running")
+        ports = [_port(text) for text in request.query.get("port") or []]
+        return Stream(await self._tools.runtime.port_forward(sandbox.id, ports))
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text[:6]) < 65536:
+        raise RequestError(400, f"port: wanted 1 to 65535, got: {text[:20]!r}")
+    return int(text)
+
+
+def _options(request: Request) -> dict[str, bool]:
+    """Which streams are wanted (kubelet: ``input``, ``output``, ``error``, ``tty``).
+
+    Raises:
+        RequestError: none, or no upgrade to carry them.
+    """
+    if not request.is_upgrade:
+        raise RequestError(400, "wanted an upgrade to SPDY/3.1 or a WebSocket")
+    tty = request.flag("tty")
+    found = {
+        "tty": tty,
+        "stdin": request.flag("input"),
+        "stdout": request.flag("output"),
+        # A terminal has one output.
+        "stderr": request.flag("error") and not tty,
+    }
+    if not (found["stdin"] or found["stdout"] or found["stderr"]):
+        raise RequestError(400, "you must specify at least 1 of stdin, stdout, stderr")
+    return found
