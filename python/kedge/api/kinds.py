@@ -30,6 +30,11 @@ class Subresource:
     version: str = ""
     kind: str = ""
 
+    @property
+    def is_passed_on(self) -> bool:
+        """Whether a node answers it, in its own format; OpenAPI has no schema for that."""
+        return self.name in {"attach", "exec", "log", "portforward", "proxy"}
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -98,12 +103,20 @@ KINDS: tuple[Kind, ...] = (
         (Subresource("finalize", ("update",)), STATUS),
         ("create", "delete", "get", "list", "patch", "update", "watch"), has_status=True,
     ),
-    Kind("", "v1", "Node", "nodes", "node", False, CORE + "Node", ("no",), (), (STATUS,), has_status=True),
+    Kind(
+        "", "v1", "Node", "nodes", "node", False, CORE + "Node", ("no",), (),
+        (Subresource("proxy", ("create", "delete", "get", "patch", "update"), "", "v1", "NodeProxyOptions"), STATUS),
+        has_status=True,
+    ),
     Kind(
         "", "v1", "Pod", "pods", "pod", True, CORE + "Pod", ("po",), ("all",),
         (
+            Subresource("attach", ("create", "get"), "", "v1", "PodAttachOptions"),
             Subresource("binding", ("create",), "", "v1", "Binding"),
             Subresource("eviction", ("create",), "policy", "v1", "Eviction"),
+            Subresource("exec", ("create", "get"), "", "v1", "PodExecOptions"),
+            Subresource("log", ("get",), "", "v1", "Pod"),
+            Subresource("portforward", ("create", "get"), "", "v1", "PodPortForwardOptions"),
             STATUS,
         ),
         has_status=True, has_generation=True,

@@ -198,6 +198,8 @@ def _paths(kind: Kind) -> Iterator[tuple[str, list[str], dict[str, _Operation]]]
         path = f"{where}/{kind.resource}/{{name}}"
         yield path, ["name", *parameters], _operations(kind, single, None, suffix)
         for one in kind.subresources:
+            if one.is_passed_on:
+                continue
             yield (
                 f"{path}/{one.name}",
                 ["name", *parameters],

@@ -62,7 +62,13 @@ async def _serve(config: CloudConfig, runtime: Runtime, client: KubeClient, stor
     )
     sessions = Sessions()
     reports = Reports(client, store, sessions, hub, workers=config.report_workers)
-    leases = Leases(client, store, sessions, every_seconds=config.lease_seconds)
+    leases = Leases(
+        client,
+        store,
+        sessions,
+        every_seconds=config.lease_seconds,
+        reached_at=config.reached_at(hub.port),
+    )
     pod_tokens = PodTokens(client, store, sessions)
     dispatcher = Dispatcher(
         hub=hub,

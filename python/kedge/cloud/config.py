@@ -20,6 +20,8 @@ class CloudConfig:
         listen: address and port for nodes: the link and joining, one port.
         advertise: names and addresses that nodes dial; they go into the server certificate, beside
             localhost and the machine's own name.
+        api_address: HOST:PORT where API servers reach this replica's port, to get through to its nodes;
+            the listening address if not given, or this machine's own 127.0.0.1 when that is all of them.
         node_certificate_days: how long a node certificate holds; nodes renew at half of it.
         server_certificate_days: how long the hub's own certificate holds; renewed at half of it,
             while connections go on.
@@ -33,6 +35,7 @@ class CloudConfig:
     data_dir: str = "kedge-data/cloud"
     listen: str = "0.0.0.0:10000"
     advertise: tuple[str, ...] = ()
+    api_address: str = ""
     node_certificate_days: Annotated[int, Meta(ge=1, le=3650)] = 365
     server_certificate_days: Annotated[int, Meta(ge=1, le=3650)] = 90
     lease_seconds: Annotated[int, Meta(ge=1, le=30)] = 10
@@ -46,7 +49,21 @@ class CloudConfig:
         Raises:
             ValueError: a value does not fit.
         """
+        if self.api_address and not is_address(self.api_address):
+            raise ValueError(f"apiAddress: got: {self.api_address!r}, wanted: HOST:PORT")
         host, _, port = self.listen.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65535:
             got = self.listen
             raise ValueError(f"listen: got: {got!r}, wanted: ADDRESS:PORT such as 0.0.0.0:10000")
+
+    def reached_at(self, port: int) -> str:
+        """Where API servers reach this replica, whose hub listens on ``port``."""
+        host = self.listen.rpartition(":")[0]
+        everywhere = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "::": "[::1]"}  # noqa: S104
+        return self.api_address or f"{everywhere.get(host, host)}:{port}"
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 65536

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAMESPACE = "kube-node-lease"
+HUB = "kedge.io/hub"
+"""The annotation that says where the hub is that has the node's link."""
 DURATION_SECONDS = 40
 RETRY_SECONDS = 1.0
 WORKERS = 16
@@ -41,15 +43,23 @@ class Leases:
         mirror: where the Nodes' UIDs are.
         sessions: which nodes are connected here.
         every_seconds: how often.
+        reached_at: where API servers reach this replica; said on every Lease that it renews.
     """
 
     def __init__(
-        self, client: KubeClient, mirror: Store, sessions: Sessions, *, every_seconds: float
+        self,
+        client: KubeClient,
+        mirror: Store,
+        sessions: Sessions,
+        *,
+        every_seconds: float,
+        reached_at: str,
     ) -> None:
         self._client = client
         self._mirror = mirror
         self._sessions = sessions
         self._every = every_seconds
+        self._annotations = {HUB: reached_at}
         self._queue: KeyedQueue[str] = KeyedQueue()
 
     def connected(self, node: str) -> None:
@@ -66,9 +76,12 @@ class Leases:
         key = ObjectKey("coordination.k8s.io", "leases", NAMESPACE, node)
         now = dt.datetime.now(dt.UTC)
         try:
-            await self._client.patch(key, {"spec": spec(node, now)}, content_type=MERGE)
+            change = {"metadata": {"annotations": self._annotations}, "spec": spec(node, now)}
+            await self._client.patch(key, change, content_type=MERGE)
         except NotFound:
-            await self._client.create(key, new_lease(node, self._uid(node), now))
+            lease = new_lease(node, self._uid(node), now)
+            lease["metadata"]["annotations"] = self._annotations
+            await self._client.create(key, lease)
         self._queue.add_after(node, self._every)
 
     def _uid(self, node: str) -> str:

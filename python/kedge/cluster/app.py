@@ -13,6 +13,7 @@ from kedge.cluster import bootstrap, credentials
 from kedge.cluster.apiserver import documents
 from kedge.cluster.apiserver.dispatcher import Dispatcher
 from kedge.cluster.apiserver.event_expiry import EventExpiry
+from kedge.cluster.apiserver.node_access import NodeAccess
 from kedge.cluster.apiserver.registry import Registry
 from kedge.cluster.apiserver.reviews import Reviews
 from kedge.cluster.apiserver.server import POLICY, Server, ServerConfig
@@ -72,6 +73,7 @@ async def _start(
     group.create_task(_closing(server))
     group.create_task(documents.serve_openapi(server, config.data_dir / "openapi"))
     group.create_task(EventExpiry(store, config.event_ttl_seconds).run())
+    group.create_task(NodeAccess(store, server).run())
     informer = Informer(store)
     client = Client(registry, informer)
     group.create_task(informer.run())

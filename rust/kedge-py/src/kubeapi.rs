@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Python's `ApiServer`: a thin wrapper over `kedge_core::kubeapi`.
 
+use kedge_core::hub::Identity;
 use kedge_core::kubeapi::{self, Question, Reply};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
@@ -52,6 +53,18 @@ impl ApiServer {
 
     fn set_document(&self, path: &str, media_type: &str, body: &[u8], etag: &str) {
         self.inner.set_document(path, media_type, body.to_vec().into(), etag);
+    }
+
+    fn set_nodes(
+        &self,
+        py: Python<'_>,
+        certificate: String,
+        key: String,
+        ca: &str,
+        server_name: &str,
+    ) -> PyResult<()> {
+        let identity = Identity { certificate, key };
+        py.enter(|| self.inner.set_nodes(&identity, ca, server_name))
     }
 
     fn set_ready(&self, ready: bool) {

@@ -21,7 +21,7 @@ async def test_a_lease_is_made_then_renewed_and_left_when_the_session_ends(monke
     api, mirror, sessions = FakeApi(), FakeMirror(), Sessions()
     mirror.put(ObjectKey("", "nodes", "", "a"), {"metadata": {"name": "a", "uid": "n1"}})
     api.failures = [Disconnected("away")]
-    leases = Leases(api, mirror, sessions, every_seconds=0.02)
+    leases = Leases(api, mirror, sessions, every_seconds=0.02, reached_at="127.0.0.1:1")
     task = asyncio.get_running_loop().create_task(leases.run())
     sessions.connected(Session(1, "a"))
     leases.connected("a")

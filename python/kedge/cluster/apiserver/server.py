@@ -21,6 +21,7 @@ from kedge.aio import batches
 from kedge.errors import ApiError, Full, InsufficientStorage
 
 if TYPE_CHECKING:
+    from kedge.hub.certificates import Pair
     from kedge.runtime import Runtime
     from kedge.store import Store
 
@@ -189,6 +190,10 @@ class Server:
     def set_document(self, path: str, media_type: str, body: bytes, etag: str = "") -> None:
         """Sets what GET of ``path`` answers to clients that accept ``media_type``."""
         self._server.set_document(path, media_type, body, etag)
+
+    def set_nodes(self, own: Pair, ca: str, server_name: str) -> None:
+        """Reaches nodes with ``own`` from now on, through hubs with a certificate of ``ca``."""
+        self._server.set_nodes(own.certificate, own.key, ca, server_name)
 
     def set_ready(self, *, ready: bool) -> None:
         """Sets what ``/readyz`` says; it begins with ready."""

@@ -27,6 +27,11 @@ pub(super) fn answer(code: u16, media_type: &str, bytes: impl Into<Bytes>) -> Re
     shell(code, media_type, body.boxed_unsync())
 }
 
+/// No body at all.
+pub(super) fn nothing() -> Body {
+    Full::default().map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
 /// An answer whose pieces come as `stream` yields them.
 pub(super) fn streamed<S>(media_type: &str, stream: S) -> Response<Body>
 where

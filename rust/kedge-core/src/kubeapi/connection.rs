@@ -110,7 +110,7 @@ async fn serve(stream: Box<TlsStream<Patient<TcpStream>>>, handler: Arc<Handler>
             .header_read_timeout(seconds(limits.head_seconds))
             .max_buf_size(limits.head_bytes.max(8 * 1024))
             .max_headers(MAX_HEADERS);
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service).with_upgrades());
         tokio::select! {
             ended = connection.as_mut() => ended,
             _ = closing.changed() => {

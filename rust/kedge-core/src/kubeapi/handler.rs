@@ -21,6 +21,7 @@ use super::documents::{Documents, Found, unchanged};
 use super::gzip;
 use super::path::{self, Route, Target, Verb};
 use super::policy::{Identity, Policy};
+use super::proxy::{self, Nodes};
 use super::query::{ListOptions, Query};
 use super::queue::{Question, Questions, Reply};
 use super::read::{self, View};
@@ -44,6 +45,7 @@ pub(super) struct Handler {
     bodies: BodyReader,
     requests: Arc<Semaphore>,
     watches: Arc<Semaphore>,
+    pub(super) nodes: Nodes,
     version: Vec<u8>,
 }
 
@@ -83,6 +85,7 @@ impl Handler {
             bodies: BodyReader::new(limits.body_bytes, limits.all_bodies_bytes, body_timeout),
             requests: Arc::new(Semaphore::new(limits.requests)),
             watches: Arc::new(Semaphore::new(limits.watches)),
+            nodes: Nodes::default(),
             version: config.version.to_string().into_bytes(),
             policy: config.policy,
             limits,
@@ -151,6 +154,11 @@ impl Handler {
         }
         let call = Call { verb, target, query, who, accept };
         let resource = self.resource(&call)?;
+        if proxy::is_for_node(&call.target) {
+            let _permit = self.stream_permit()?;
+            let passed = proxy::pass(&self.nodes, &self.store, &call.target, &call.query, request);
+            return Box::pin(passed).await.map(Answered::Watch);
+        }
         if verb == "watch" {
             return self.watch(resource, &call).map(Answered::Watch);
         }
@@ -165,6 +173,11 @@ impl Handler {
             _ => self.ask(call, request).await,
         };
         answer.map(Answered::Whole)
+    }
+
+    /// Requests that wait for a node are counted with the watches, not with the quick ones.
+    fn stream_permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {
+        self.watches.try_acquire().map_err(|_full| Failure::busy("too many streams, try again", 5))
     }
 
     fn authenticate(

@@ -3,7 +3,7 @@
 //!
 //! A request passes `connection` (TLS, HTTP/1.1 and HTTP/2, limits), `auth` (certificate or token),
 //! `path` and `query` (what it is about), `policy` (whether it may); then `read` and `watch` answer
-//! from the store's bytes, `documents` from what Python has put there, and everything else goes
+//! from the store's bytes, `proxy` from nodes, `documents` from what Python has put there, and everything else goes
 //! through `queue` to Python and back by number. `table` computes what `kubectl get` prints.
 //! Not here: admission, defaults, validation, patches, discovery documents; those are Python's.
 
@@ -19,6 +19,7 @@ mod object;
 mod path;
 mod patient;
 mod policy;
+mod proxy;
 mod query;
 mod queue;
 mod read;
@@ -38,6 +39,7 @@ use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use crate::hub::Identity;
 use crate::runtime::Runtime;
 use crate::store::Store;
 use crate::{Error, Result};
@@ -89,6 +91,11 @@ impl ApiServer {
     /// Sets what GET of `path` answers to clients that accept `media_type`.
     pub fn set_document(&self, path: &str, media_type: &str, body: Bytes, etag: &str) {
         self.handler.documents.set(path, media_type, body, etag);
+    }
+
+    /// Reaches nodes with this certificate from now on; their hubs have one of `ca`.
+    pub fn set_nodes(&self, identity: &Identity, ca: &str, server_name: &str) -> Result<()> {
+        self.handler.nodes.set(identity, ca, server_name)
     }
 
     /// What `/readyz` says from now on.

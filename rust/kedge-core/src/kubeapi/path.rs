@@ -18,6 +18,8 @@ pub(super) struct Target {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) subresource: String,
+    /// What follows `nodes/NAME/proxy/`, as it came.
+    pub(super) rest: String,
     /// The deprecated `/watch/` form of the path.
     pub(super) legacy_watch: bool,
 }
@@ -67,6 +69,11 @@ pub(super) fn parse(path: &str) -> Result<Route> {
     let rest = std::iter::from_fn(|| next().transpose()).collect::<Result<Vec<String>>>()?;
     let Some(first) = first else { return Ok(Route::Other) };
     fill(&mut target, first, rest)?;
+    if target.subresource == "proxy" {
+        let below = path.splitn(4, '/').nth(3).and_then(|path| path.strip_prefix("nodes/"));
+        let rest = below.and_then(|path| path.splitn(3, '/').nth(2));
+        rest.unwrap_or_default().clone_into(&mut target.rest);
+    }
     for part in [&target.namespace, &target.name, &target.resource, &target.subresource] {
         if part.contains('/') || part == "." || part == ".." || part.len() > 253 {
             return Err(Error::new(Kind::Invalid, format!("not a path segment: {part:?}")));
@@ -89,7 +96,8 @@ fn fill(target: &mut Target, first: String, rest: Vec<String>) -> Result<()> {
     }
     target.name = next();
     target.subresource = next();
-    if rest.next().is_some() || target.resource.is_empty() {
+    let is_proxy = target.resource == "nodes" && target.subresource == "proxy";
+    if (rest.next().is_some() && !is_proxy) || target.resource.is_empty() {
         return Err(Error::new(Kind::NotFound, "the server could not find the requested resource"));
     }
     Ok(())
@@ -138,6 +146,18 @@ mod tests {
             assert!(parse(path).is_err(), "{path}");
         }
         assert!(parse("/api/v1/namespaces/a/pods/p/log/more").is_err());
+    }
+
+    #[test]
+    fn what_is_for_a_node_keeps_its_path_as_it_came() {
+        for (path, name, rest) in [
+            ("/api/v1/nodes/n1/proxy", "n1", ""),
+            ("/api/v1/nodes/n1:10250/proxy/stats/summary", "n1:10250", "stats/summary"),
+            ("/api/v1/nodes/proxy/proxy/a%3Fb/", "proxy", "a%3Fb/"),
+        ] {
+            let Route::Resource(found) = parse(path).unwrap() else { panic!("{path}") };
+            assert_eq!((found.name.as_str(), found.rest.as_str()), (name, rest), "{path}");
+        }
     }
 
     #[test]

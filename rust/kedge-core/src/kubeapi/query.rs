@@ -22,6 +22,11 @@ impl Query {
         self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 
+    /// Every value of `name`, in order.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     /// Whether `name` is there and claims something, as Kubernetes reads booleans.
     pub(super) fn flag(&self, name: &str) -> Result<bool> {
         let found = self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the API server passes on to nodes: logs, exec, attach, port-forward, and the node proxy.
+//!
+//! A request becomes one to the kubelet server of the pod's node, through the hub that has the
+//! node's link (`hub::reach`); the hub's address is an annotation on the node's Lease. Bodies
+//! flow as the client reads them. SPDY upgrades pass as bytes; `WebSocket` streams of exec and attach are
+//! turned into SPDY here (`websocket`), as kube-apiserver does since 1.31.
+
+mod kubelet;
+mod options;
+mod spdy;
+mod websocket;
+
+use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, UPGRADE};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+
+use super::body::Body;
+use super::path::Target;
+use super::query::Query;
+use super::status::Failure;
+use crate::store::Store;
+
+pub(super) use kubelet::Nodes;
+
+/// What a node says instead of what was asked for, at most.
+const MAX_REFUSAL: usize = 16 * 1024;
+/// Hop by hop (RFC 9110, 7.6.1), or not the node's business.
+const NOT_PASSED: [HeaderName; 3] = [AUTHORIZATION, HOST, CONNECTION];
+
+type Answer = Result<Response<Body>, Failure>;
+/// A request's body on its way to a node.
+type Sent = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, hyper::Error>;
+
+/// Whether a request is for a node to answer.
+pub(super) fn is_for_node(target: &Target) -> bool {
+    target.group.is_empty()
+        && matches!(
+            (target.resource.as_str(), target.subresource.as_str()),
+            ("pods", "log" | "exec" | "attach" | "portforward") | ("nodes", "proxy")
+        )
+}
+
+/// Passes `request` on.
+pub(super) async fn pass(
+    nodes: &Nodes,
+    store: &Store,
+    target: &Target,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Answer {
+    let wish = options::wish(store, target, query, request.uri().query().unwrap_or_default())?;
+    let stream = nodes.reach(store, &wish.node).await?;
+    match target.subresource.as_str() {
+        "log" => log(stream, wish, request).await,
+        "proxy" => whatever(stream, wish, request).await,
+        _ if wants(request.headers(), "websocket") => {
+            let ports = target.subresource == "portforward";
+            websocket::serve(stream, &wish, request, ports).await
+        }
+        _ if wants(request.headers(), "spdy/3.1") => whatever(stream, wish, request).await,
+        _ => Err(Failure::new(400, "BadRequest", "Upgrade request required")),
+    }
+}
+
+async fn log(stream: kubelet::Stream, wish: options::Wish, request: Request<Incoming>) -> Answer {
+    let asked = kubelet::request(&Method::GET, &wish.path, &HeaderMap::new(), empty())?;
+    let answer = kubelet::exchange(stream, asked).await?;
+    let answer = refused(answer).await?;
+    let (mut parts, body) = answer.into_parts();
+    parts.headers.retain_type();
+    drop(request);
+    Ok(Response::from_parts(parts, body.map_err(std::io::Error::other).boxed_unsync()))
+}
+
+/// Passes everything, upgrades included.
+async fn whatever(
+    stream: kubelet::Stream,
+    wish: options::Wish,
+    mut request: Request<Incoming>,
+) -> Answer {
+    let mut headers = request.headers().clone();
+    let is_upgrade = headers.contains_key(UPGRADE);
+    for name in NOT_PASSED {
+        headers.remove(name);
+    }
+    if is_upgrade {
+        headers.insert(CONNECTION, http::HeaderValue::from_static("Upgrade"));
+    }
+    let ours = is_upgrade.then(|| hyper::upgrade::on(&mut request));
+    let method = request.method().clone();
+    let body = request.into_body().boxed_unsync();
+    let asked = kubelet::request(&method, &wish.path, &headers, body)?;
+    let answer = kubelet::exchange(stream, asked).await?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(ours) = ours
+    {
+        return Ok(switch(answer, ours));
+    }
+    let answer = if is_upgrade { refused(answer).await? } else { answer };
+    Ok(answer.map(|body| body.map_err(std::io::Error::other).boxed_unsync()))
+}
+
+/// Carries bytes both ways once both ends have switched.
+fn switch(answer: Response<Incoming>, ours: hyper::upgrade::OnUpgrade) -> Response<Body> {
+    let mut head = Response::new(super::body::nothing());
+    *head.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    head.headers_mut().clone_from(answer.headers());
+    let theirs = hyper::upgrade::on(answer);
+    tokio::spawn(async move {
+        let Ok((ours, theirs)) = tokio::try_join!(ours, theirs) else { return };
+        let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
+        // Either end may go at any point; the other then sees its stream end.
+        let _ =
+            tokio::io::copy_bidirectional_with_sizes(&mut ours, &mut theirs, 16 << 10, 16 << 10)
+                .await;
+    });
+    head
+}
+
+/// The answer, or the `Status` of a node's refusal.
+async fn refused(answer: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
+    let code = answer.status().as_u16();
+    if code < 300 || code == 101 {
+        return Ok(answer);
+    }
+    let text = Limited::new(answer.into_body(), MAX_REFUSAL).collect().await;
+    let text = text.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned());
+    let text = text.unwrap_or_else(|_| "the node's answer could not be read".to_owned());
+    let reason = match code {
+        400 => "BadRequest",
+        404 => "NotFound",
+        503 => "ServiceUnavailable",
+        _ => "InternalError",
+    };
+    Err(Failure::new(code, reason, text))
+}
+
+fn wants(headers: &HeaderMap, protocol: &str) -> bool {
+    let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    upgrade.eq_ignore_ascii_case(protocol)
+}
+
+fn empty() -> Sent {
+    Full::new(bytes::Bytes::new()).map_err(|never| match never {}).boxed_unsync()
+}
+
+trait RetainType {
+    fn retain_type(&mut self);
+}
+
+impl RetainType for HeaderMap {
+    /// Of a log's answer only what it is matters to the client.
+    fn retain_type(&mut self) {
+        let kept = self.remove(http::header::CONTENT_TYPE);
+        self.clear();
+        if let Some(kept) = kept {
+            self.insert(http::header::CONTENT_TYPE, kept);
+        }
+    }
+}
