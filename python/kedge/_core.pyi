@@ -7,6 +7,8 @@ VERSION: str
 
 # --- runtime -----------------------------------------------------------------------------------
 
+def release_code() -> None: ...
+
 @final
 class Runtime:
     def __new__(cls, workers: int = 2) -> Runtime: ...

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
-from kedge._core import VERSION, Runtime  # noqa: TID251 - this file is the face of _core.Runtime
+from kedge._core import (  # noqa: TID251 - this file is the face of _core.Runtime
+    VERSION,
+    Runtime,
+    release_code,
+)
 
-__all__ = ["VERSION", "Runtime"]
+__all__ = ["VERSION", "Runtime", "release_code"]

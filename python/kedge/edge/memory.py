@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the agent small: gives back the store's mapped pages and the allocator's free ones."""
+"""Keeps the agent small: gives back what need not be resident.
+
+The store's mapped pages, the code that only starting needed (decision 0082), and the allocator's
+free pages. The kernel brings back what is used again.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,13 @@ import asyncio
 import ctypes
 from typing import TYPE_CHECKING
 
+from kedge.runtime import release_code
+
 if TYPE_CHECKING:
     from kedge.store import Store
 
 FIRST_SECONDS = 3.0
-PERIOD_SECONDS = 60.0
+PERIOD_SECONDS = 10.0
 
 
 async def keep_small(store: Store) -> None:
@@ -20,6 +26,7 @@ async def keep_small(store: Store) -> None:
     trim = _allocator_trim()
     while True:
         store.trim()
+        release_code()
         if trim is not None:
             trim(0)
         await asyncio.sleep(PERIOD_SECONDS)

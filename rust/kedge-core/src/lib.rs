@@ -11,6 +11,7 @@ pub mod hub;
 pub mod kube;
 pub mod kubeapi;
 pub mod kubelet;
+pub mod pages;
 pub mod pki;
 pub mod probe;
 pub mod runtime;

@@ -25,6 +25,13 @@ impl Runtime {
     }
 }
 
+/// Drops the resident pages of this extension's code; what is used again comes back.
+#[pyfunction]
+fn release_code() {
+    kedge_core::pages::release_code();
+}
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(release_code, module)?)?;
     module.add_class::<Runtime>()
 }

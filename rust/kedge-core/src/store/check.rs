@@ -316,31 +316,3 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 fn corrupt(what: &str) -> Error {
     Error::new(Kind::Corrupt, format!("the store is damaged: {what}"))
 }
-
-/// Drops this process's resident pages of a mapped file; the kernel keeps them in its cache.
-///
-/// Only right for a map that is never written through, which is how LMDB is opened here.
-#[allow(unsafe_code, reason = "MADV_DONTNEED on a shared, read-only file map loses nothing")]
-pub(crate) fn release(path: &Path) {
-    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
-    let Some(name) = path.to_str() else { return };
-    for line in maps.lines().filter(|line| line.ends_with(name)) {
-        let Some((from, until)) = line.split(' ').next().and_then(|range| range.split_once('-'))
-        else {
-            continue;
-        };
-        let (Ok(from), Ok(until)) =
-            (usize::from_str_radix(from, 16), usize::from_str_radix(until, 16))
-        else {
-            continue;
-        };
-        // A refusal leaves the pages resident, which is no harm.
-        let _ = unsafe {
-            rustix::mm::madvise(
-                from as *mut core::ffi::c_void,
-                until - from,
-                rustix::mm::Advice::LinuxDontNeed,
-            )
-        };
-    }
-}

@@ -197,7 +197,7 @@ impl Store {
     /// Gives the map's pages back to the kernel's cache, so that they do not count as this process's.
     pub fn trim(&self) {
         if let Ok(shared) = self.open_shared() {
-            check::release(&shared.lmdb.path.join("data.mdb"));
+            crate::pages::release_file(&shared.lmdb.path.join("data.mdb"));
         }
     }
 
