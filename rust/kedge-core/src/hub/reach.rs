@@ -48,6 +48,14 @@ impl Reacher {
     }
 
     async fn connect(&self, address: &str, node: &str, service: &str) -> Result<Reached> {
+        // They become part of a request line.
+        let plain = |text: &str| {
+            text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        };
+        if node.is_empty() || !plain(node) || !plain(service) {
+            let message = format!("node name: wanted letters, digits, '-' and '.', got: {node:?}");
+            return Err(Error::new(Kind::Invalid, message));
+        }
         let lost = |error: std::io::Error| tls::explain(&error, &format!("hub {address}"));
         let stream = TcpStream::connect(address).await.map_err(lost)?;
         stream.set_nodelay(true)?;

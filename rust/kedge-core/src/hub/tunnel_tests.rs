@@ -126,6 +126,7 @@ fn only_an_api_server_reaches_a_node_and_only_one_that_is_linked() {
         (error.kind, error.message.as_str()),
         (Kind::NotFound, "node n2 is not linked to this hub")
     );
+    assert_eq!(refused(GROUP, "n1/echo HTTP/1.1\r\nx: y").kind, Kind::Invalid);
     let plain = world.client("n3", &Memory::default());
     synced(&plain);
     assert_eq!(refused(GROUP, "n3").message, "node n3 offers no services over its link");
