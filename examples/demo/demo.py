@@ -2,7 +2,7 @@
 """The main job, with real programs, step by step; exits 0 only if every step was seen to hold.
 
 A control plane, a node joined to it over one encrypted connection, a Deployment as containerd
-containers, the link cut, the node rebooted without its cloud, the link back and only the differences
+containers, a command and a log of one of them, the link cut, the node rebooted without its cloud, the link back and only the differences
 sent. Everything lives in a temporary directory and is gone at the end.
 """
 
@@ -69,6 +69,22 @@ def all_ready(count: int) -> Callable[[dict], bool]:
     return lambda pods: len(pods) == count and all(is_ready(pod) for pod in pods.values())
 
 
+def reach_inside(system: System, pod: str, report: Report) -> None:
+    """A command in a container, and what it writes to the log, through the node's one connection."""
+    word = f"hello-{time.monotonic_ns()}"
+    speak = f"cat /etc/web/greeting; echo {word} > /proc/1/fd/1"
+    said = ""
+
+    def run() -> None:
+        nonlocal said
+        said = system.kubectl("exec", pod, "--", "sh", "-c", speak)
+
+    seconds = timed(run)
+    check(said.strip(), "kubectl exec shows a file of the container")
+    wait_until(lambda: word in system.kubectl("logs", pod), 20, "kubectl logs shows what was said")
+    report.step(f"kubectl exec and kubectl logs reach the pod ({seconds:.2f} s for the command)")
+
+
 def story(system: System, report: Report) -> None:
     seconds = timed(system.start)
     report.step(
@@ -94,6 +110,7 @@ def story(system: System, report: Report) -> None:
     report.step(f"memory: node agent {memory:.1f} MB, whole control plane {plane:.1f} MB")
 
     before = web_pods(system)
+    reach_inside(system, next(iter(before)), report)
     system.cut_link()
     wait_until(
         lambda: system.status()["link"]["state"] != "connected", 40, "the node notices the cut"
