@@ -11,7 +11,7 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::{Semaphore, watch as signal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as signal};
 
 use super::accept::{self, Shape};
 use super::auth::{AUTHENTICATED, Authenticator};
@@ -155,8 +155,9 @@ impl Handler {
         let call = Call { verb, target, query, who, accept };
         let resource = self.resource(&call)?;
         if proxy::is_for_node(&call.target) {
-            let _permit = self.stream_permit()?;
-            let passed = proxy::pass(&self.nodes, &self.store, &call.target, &call.query, request);
+            let permit = self.stream_permit()?;
+            let Call { target, query, .. } = &call;
+            let passed = proxy::pass(&self.nodes, &self.store, target, query, request, permit);
             return Box::pin(passed).await.map(Answered::Watch);
         }
         if verb == "watch" {
@@ -175,9 +176,11 @@ impl Handler {
         answer.map(Answered::Whole)
     }
 
-    /// Requests that wait for a node are counted with the watches, not with the quick ones.
-    fn stream_permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {
-        self.watches.try_acquire().map_err(|_full| Failure::busy("too many streams, try again", 5))
+    /// Streams from nodes are counted with the watches, not with the quick requests, to their end.
+    fn stream_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        Arc::clone(&self.watches)
+            .try_acquire_owned()
+            .map_err(|_full| Failure::busy("too many streams, try again", 5))
     }
 
     fn authenticate(

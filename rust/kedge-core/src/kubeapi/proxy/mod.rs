@@ -11,11 +11,15 @@ mod options;
 mod spdy;
 mod websocket;
 
-use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, UPGRADE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, HOST, HeaderName, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::Body;
 use super::path::Target;
@@ -28,7 +32,8 @@ pub(super) use kubelet::Nodes;
 /// What a node says instead of what was asked for, at most.
 const MAX_REFUSAL: usize = 16 * 1024;
 /// Hop by hop (RFC 9110, 7.6.1), or not the node's business.
-const NOT_PASSED: [HeaderName; 3] = [AUTHORIZATION, HOST, CONNECTION];
+const NOT_PASSED: [HeaderName; 7] =
+    [AUTHORIZATION, HOST, CONNECTION, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING];
 
 type Answer = Result<Response<Body>, Failure>;
 /// A request's body on its way to a node.
@@ -43,36 +48,45 @@ pub(super) fn is_for_node(target: &Target) -> bool {
         )
 }
 
-/// Passes `request` on.
+/// Passes `request` on; `permit` is kept for as long as anything of the answer flows.
 pub(super) async fn pass(
     nodes: &Nodes,
     store: &Store,
     target: &Target,
     query: &Query,
     request: Request<Incoming>,
+    permit: OwnedSemaphorePermit,
 ) -> Answer {
     let wish = options::wish(store, target, query, request.uri().query().unwrap_or_default())?;
     let stream = nodes.reach(store, &wish.node).await?;
     match target.subresource.as_str() {
-        "log" => log(stream, wish, request).await,
-        "proxy" => whatever(stream, wish, request).await,
+        "log" => log(stream, wish, permit).await,
+        "proxy" => whatever(stream, wish, request, permit).await,
         _ if wants(request.headers(), "websocket") => {
             let ports = target.subresource == "portforward";
-            websocket::serve(stream, &wish, request, ports).await
+            websocket::serve(stream, &wish, request, ports, permit).await
         }
-        _ if wants(request.headers(), "spdy/3.1") => whatever(stream, wish, request).await,
+        _ if wants(request.headers(), "spdy/3.1") => whatever(stream, wish, request, permit).await,
         _ => Err(Failure::new(400, "BadRequest", "Upgrade request required")),
     }
 }
 
-async fn log(stream: kubelet::Stream, wish: options::Wish, request: Request<Incoming>) -> Answer {
+async fn log(stream: kubelet::Stream, wish: options::Wish, permit: OwnedSemaphorePermit) -> Answer {
     let asked = kubelet::request(&Method::GET, &wish.path, &HeaderMap::new(), empty())?;
     let answer = kubelet::exchange(stream, asked).await?;
     let answer = refused(answer).await?;
     let (mut parts, body) = answer.into_parts();
     parts.headers.retain_type();
-    drop(request);
-    Ok(Response::from_parts(parts, body.map_err(std::io::Error::other).boxed_unsync()))
+    Ok(Response::from_parts(parts, flowing(body, permit)))
+}
+
+/// A node's body, with the permit that its flow needs.
+fn flowing(body: Incoming, permit: OwnedSemaphorePermit) -> Body {
+    let held = body.map_frame(move |frame| {
+        let _held = &permit;
+        frame
+    });
+    held.map_err(std::io::Error::other).boxed_unsync()
 }
 
 /// Passes everything, upgrades included.
@@ -80,6 +94,7 @@ async fn whatever(
     stream: kubelet::Stream,
     wish: options::Wish,
     mut request: Request<Incoming>,
+    permit: OwnedSemaphorePermit,
 ) -> Answer {
     let mut headers = request.headers().clone();
     let is_upgrade = headers.contains_key(UPGRADE);
@@ -97,14 +112,18 @@ async fn whatever(
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(ours) = ours
     {
-        return Ok(switch(answer, ours));
+        return Ok(switch(answer, ours, permit));
     }
     let answer = if is_upgrade { refused(answer).await? } else { answer };
-    Ok(answer.map(|body| body.map_err(std::io::Error::other).boxed_unsync()))
+    Ok(answer.map(|body| flowing(body, permit)))
 }
 
 /// Carries bytes both ways once both ends have switched.
-fn switch(answer: Response<Incoming>, ours: hyper::upgrade::OnUpgrade) -> Response<Body> {
+fn switch(
+    answer: Response<Incoming>,
+    ours: hyper::upgrade::OnUpgrade,
+    permit: OwnedSemaphorePermit,
+) -> Response<Body> {
     let mut head = Response::new(super::body::nothing());
     *head.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     head.headers_mut().clone_from(answer.headers());
@@ -116,6 +135,7 @@ fn switch(answer: Response<Incoming>, ours: hyper::upgrade::OnUpgrade) -> Respon
         let _ =
             tokio::io::copy_bidirectional_with_sizes(&mut ours, &mut theirs, 16 << 10, 16 << 10)
                 .await;
+        drop(permit);
     });
     head
 }

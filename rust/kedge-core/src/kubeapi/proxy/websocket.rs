@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -49,6 +49,7 @@ pub(super) async fn serve(
     wish: &Wish,
     mut request: Request<Incoming>,
     ports: bool,
+    permit: OwnedSemaphorePermit,
 ) -> Answer {
     let offered = header(request.headers(), SUBPROTOCOL);
     let known: &[&str] = if ports { &[PORTS] } else { &[V5, V4] };
@@ -92,6 +93,7 @@ pub(super) async fn serve(
         if let Err(error) = ended {
             log::debug!("a stream to a node ended: {error}");
         }
+        drop(permit);
     });
     let mut response = Response::new(nothing());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -118,6 +120,12 @@ fn lost(error: WsError) -> Error {
 /// Clients take any other code, or none, for a failure.
 fn goodbye() -> Message {
     Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }))
+}
+
+/// The node's streams ended before they said how.
+fn broken() -> Message {
+    let reason = Utf8Bytes::from_static("the node's stream broke off");
+    Message::Close(Some(CloseFrame { code: CloseCode::Error, reason }))
 }
 
 // port-forward
@@ -248,12 +256,15 @@ async fn down<W: AsyncWrite + Unpin>(
         client.send(Message::Binary(vec![*first].into())).await.map_err(lost)?;
     }
     let mut buffer = Vec::with_capacity(BLOCK);
+    // Whether the error channel said how it ended; servers do not close it after that.
+    let mut told = false;
     while !open.is_empty() {
         while let Some(frame) = spdy::take(&mut buffer)? {
             match frame {
                 Frame::Data { stream, data, is_last } => {
                     let found = channels.iter().find(|(one, _)| *one == stream);
                     if let (Some((_, channel)), false) = (found, data.is_empty()) {
+                        told |= *channel == ERROR;
                         let message = [&[*channel], data.as_slice()].concat();
                         client.send(Message::Binary(message.into())).await.map_err(lost)?;
                     }
@@ -274,5 +285,61 @@ async fn down<W: AsyncWrite + Unpin>(
             break;
         }
     }
-    client.send(goodbye()).await.map_err(lost)
+    // A client takes an orderly end for success.
+    let end = if told { goodbye() } else { broken() };
+    client.send(end).await.map_err(lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: Streams = Streams { stdin: true, stdout: true, stderr: true, tty: false };
+
+    async fn ends(sent: &[Vec<u8>]) -> Vec<Message> {
+        let messages = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let to_client = futures_util::sink::unfold(Arc::clone(&messages), |to, message| async {
+            to.lock().push(message);
+            Ok(to)
+        });
+        let bytes = sent.concat();
+        let back = Arc::new(Mutex::new(tokio::io::sink()));
+        down(bytes.as_slice(), Box::pin(to_client), back, &channels(BOTH)).await.unwrap();
+        messages.lock().clone()
+    }
+
+    #[tokio::test]
+    async fn what_a_node_sends_comes_out_of_its_channel_and_ends_in_order() {
+        let messages = ends(&[
+            spdy::data(5, b"out", false),
+            spdy::data(7, b"err", true),
+            spdy::data(5, b"", true),
+            spdy::data(1, b"{}", false),
+        ])
+        .await;
+        let binary = |bytes: &[u8]| Message::Binary(bytes.to_vec().into());
+        let wanted =
+            [binary(&[1]), binary(b"\x01out"), binary(b"\x02err"), binary(b"\x03{}"), goodbye()];
+        assert_eq!(messages, wanted);
+    }
+
+    #[tokio::test]
+    async fn an_end_without_a_verdict_is_no_success() {
+        let messages = ends(&[spdy::data(5, b"out", true)]).await;
+        assert_eq!(messages.last(), Some(&broken()));
+    }
+
+    #[tokio::test]
+    async fn closing_stdin_closes_its_stream_alone() {
+        let messages = [
+            Message::Binary(b"\x00in".to_vec().into()),
+            Message::Binary(vec![CLOSE, STDIN].into()),
+            Message::Binary(b"\x04{}".to_vec().into()),
+        ];
+        let client = futures_util::stream::iter(messages.map(Ok));
+        let node = Arc::new(Mutex::new(Vec::new()));
+        up(client, Arc::clone(&node), &channels(BOTH)).await.unwrap();
+        let wanted = [spdy::data(3, b"in", false), spdy::data(3, b"", true)].concat();
+        assert_eq!(*node.lock().await, wanted, "there is no terminal to resize");
+    }
 }
