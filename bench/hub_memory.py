@@ -24,7 +24,7 @@ from kedge.hub import certificates
 from kedge.hub.client import HubClient
 from kedge.hub.server import HubServer
 from kedge.runtime import Runtime
-from kedge.store import Store, put
+from kedge.store import Op, Store, put
 
 WARM = 100
 """Links before the first measurement: they pay for what all share."""
@@ -56,13 +56,23 @@ def objects(node: str) -> list:
     return found
 
 
+def own_node(node: str, pin: str) -> Op:
+    """A node's Node, pinned to the key that all nodes have here."""
+    metadata = {
+        "name": node,
+        "uid": f"uid-{node}",
+        "annotations": {"kedge.io/public-key": pin},
+    }
+    return put(ObjectKey("", "nodes", "", node), json.dumps({"metadata": metadata}).encode())
+
+
 def serve(directory: str) -> None:
     """The hub's process: prints its port, then its counts whenever asked."""
     pki = json.loads((Path(directory) / "pki.json").read_text())
     runtime = Runtime(2)
     store = Store.open(Path(directory) / "mirror", mode="replica", durable=False)
     for number in range(WARM + NODES):
-        store.commit_now(objects(f"edge-{number}"))
+        store.commit_now([own_node(f"edge-{number}", pki["pin"]), *objects(f"edge-{number}")])
     hub = HubServer(
         runtime,
         store,
@@ -96,9 +106,14 @@ def measure(bench: Bench, directory: Path) -> None:
     own = certificates.issue(
         ca, common_name="kedge-hub", dns_names=["kedge-hub"], days=1, server=True
     )
-    (directory / "pki.json").write_text(
-        json.dumps({"ca": ca.certificate, "cert": own.certificate, "key": own.key})
-    )
+    request = certificates.make_csr("node")
+    pki = {
+        "ca": ca.certificate,
+        "cert": own.certificate,
+        "key": own.key,
+        "pin": certificates.csr_key_hash(request.certificate),
+    }
+    (directory / "pki.json").write_text(json.dumps(pki))
     hub = subprocess.Popen(
         [sys.executable, __file__, "--serve", str(directory)],
         stdin=subprocess.PIPE,
@@ -115,8 +130,8 @@ def measure(bench: Bench, directory: Path) -> None:
                 store = Store.open(
                     directory / f"node-{number}", mode="replica", durable=False, map_size=1 << 20
                 )
-                links.append(link(runtime, store, ca, port, f"edge-{number}"))
-            while ask(hub)["items_out"] < len(links) * PODS * 2:
+                links.append(link(runtime, store, ca, request, port, f"edge-{number}"))
+            while ask(hub)["items_out"] < len(links) * (PODS * 2 + 1):
                 time.sleep(1)
             time.sleep(SETTLE_SECONDS)
             ask(hub)
@@ -142,11 +157,24 @@ def ask(hub: subprocess.Popen) -> dict:
     return json.loads(hub.stdout.readline())
 
 
-def link(runtime: Runtime, store: Store, ca: certificates.Pair, port: int, node: str) -> HubClient:
+def link(
+    runtime: Runtime,
+    store: Store,
+    ca: certificates.Pair,
+    request: certificates.Pair,
+    port: int,
+    node: str,
+) -> HubClient:
     """A node that connects."""
-    pair = certificates.issue(
-        ca, common_name=f"system:node:{node}", organizations=["system:nodes"], days=1, client=True
+    certificate = certificates.sign_csr(
+        ca,
+        request.certificate,
+        common_name=f"system:node:{node}",
+        organizations=["system:nodes"],
+        uris=[f"urn:uuid:uid-{node}"],
+        days=1,
     )
+    pair = certificates.Pair(certificate, request.key)
     return HubClient(
         runtime, store, server=f"127.0.0.1:{port}", node=node, ca=ca.certificate, certificate=pair
     )

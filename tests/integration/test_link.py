@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,15 +56,24 @@ class Cloud:
     ca: certificates.Pair
     mirror: Store
     hub: HubServer
+    nodes: dict[str, certificates.Pair] = field(default_factory=dict)
 
     def node_certificate(self, node: str) -> certificates.Pair:
-        return certificates.issue(
-            self.ca,
-            common_name=f"system:node:{node}",
-            organizations=["system:nodes"],
-            days=1,
-            client=True,
-        )
+        """The certificate of a node; the first time, its Node is made."""
+        if node not in self.nodes:
+            self.nodes[node] = pair = certificates.issue(
+                self.ca,
+                common_name=f"system:node:{node}",
+                organizations=["system:nodes"],
+                uris=[f"urn:uuid:uid-{node}"],
+                days=1,
+                client=True,
+            )
+            annotations = {"kedge.io/public-key": certificates.ca_hash(pair.certificate)}
+            metadata = {"name": node, "uid": f"uid-{node}", "annotations": annotations}
+            value = json.dumps({"metadata": metadata}).encode()
+            self.mirror.commit_now([put(ObjectKey("", "nodes", "", node), value)])
+        return self.nodes[node]
 
     async def mirror_now(self, *writes: Op) -> None:
         """Writes to the mirror, and waits until the hub's views have it."""

@@ -15,6 +15,7 @@ from kedge.cloud.dispatch import Dispatcher
 from kedge.cloud.expired_tokens import ExpiredTokens
 from kedge.cloud.joining import Joining
 from kedge.cloud.leases import Leases
+from kedge.cloud.lookups import Lookups
 from kedge.cloud.pod_tokens import PodTokens
 from kedge.cloud.renewal import Renewal
 from kedge.cloud.reports import Reports
@@ -72,13 +73,13 @@ async def _serve(config: CloudConfig, runtime: Runtime, client: KubeClient, stor
     pod_tokens = PodTokens(client, store, sessions)
     dispatcher = Dispatcher(
         hub=hub,
-        mirror=store,
         sessions=sessions,
         reports=reports,
         leases=leases,
         pod_tokens=pod_tokens,
         joining=Joining(client, trusted, config),
-        renewals=Renewal(client, trusted, config),
+        renewals=Renewal(client, trusted, config, hub.allow_key),
+        lookups=Lookups(client),
     )
     certificate = authority.ServerCertificate(trusted, config, first, hub.set_certificate)
     log.info("hub listens port=%d", hub.port)

@@ -12,26 +12,24 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from kedge import metrics
 from kedge.api.keys import ObjectKey
-from kedge.cloud import names, renewal
+from kedge.cloud import renewal
 from kedge.cloud.reports import Report
 from kedge.cloud.sessions import Session
-from kedge.errors import ApiError, KedgeError
+from kedge.errors import ApiError, KedgeError, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from kedge.cloud.joining import Joining
     from kedge.cloud.leases import Leases
+    from kedge.cloud.lookups import Lookups
     from kedge.cloud.pod_tokens import PodTokens
     from kedge.cloud.renewal import Renewal
     from kedge.cloud.reports import Reports
     from kedge.cloud.sessions import Sessions
     from kedge.hub.server import HubServer
-    from kedge.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -45,35 +43,35 @@ class Dispatcher:
 
     Args:
         hub: where events come from and answers go.
-        mirror: what the API says of Nodes.
         sessions: kept up to date here.
         reports: gets what nodes say.
         leases: is told who connects.
         pod_tokens: is told who connects.
         joining: answers strangers.
         renewals: answers nodes that want a certificate.
+        lookups: answers the hub where its mirror may be behind.
     """
 
     def __init__(
         self,
         *,
         hub: HubServer,
-        mirror: Store,
         sessions: Sessions,
         reports: Reports,
         leases: Leases,
         pod_tokens: PodTokens,
         joining: Joining,
         renewals: Renewal,
+        lookups: Lookups,
     ) -> None:
         self._hub = hub
-        self._mirror = mirror
         self._sessions = sessions
         self._reports = reports
         self._leases = leases
         self._pod_tokens = pod_tokens
         self._joining = joining
         self._renewals = renewals
+        self._lookups = lookups
         self._answers = asyncio.Semaphore(MAX_ANSWERS)
 
     async def run(self) -> None:
@@ -91,29 +89,26 @@ class Dispatcher:
             case ("report", node, session, seq, group, resource, namespace, name, value):
                 key = ObjectKey(group, resource, namespace, name)
                 self._reports.submit(Report(node, session, seq, key, value))
-            case ("connected", node, session, peer, key_hash, *_):
-                self._connected(Session(session, node, peer, key_hash))
+            case ("connected", node, session, peer, key_hash, _, uid):
+                self._connected(Session(session, node, peer, key_hash, uid))
             case ("disconnected", node, session, *_):
                 self._disconnected(node, session)
             case ("request", node, session, ticket, method, body):
                 return self._request(node, session, ticket, method, body)
             case ("join", *_, connection, path, body, peer):
                 return self._join(connection, path, body, peer)
+            case ("lookup", lookup, node, peer):
+                return self._lookup(lookup, node, peer)
             case _:
                 log.error("unknown event of the hub kind=%s", event[0])
         return None
 
     def _connected(self, session: Session) -> None:
-        stored = self._mirror.get(ObjectKey("", "nodes", "", session.node))
-        if names.lost_name(session.key_hash, orjson.loads(stored.value) if stored else None):
-            log.warning("node refused node=%s peer=%s: its name has another key", *_who(session))
-            self._hub.disconnect(session.node, "the name belongs to another key: join again")
-            return
         self._sessions.connected(session)
         self._leases.connected(session.node)
         self._pod_tokens.connected(session.node)
         metrics.gauge("kedge_sessions", len(self._sessions))
-        log.info("node connected node=%s peer=%s", *_who(session))
+        log.info("node connected node=%s peer=%s", session.node, session.peer)
 
     def _disconnected(self, node: str, session: int) -> None:
         self._reports.forget(node, session)
@@ -142,6 +137,10 @@ class Dispatcher:
             return
         self._hub.respond_join(connection, answer.status, answer.body)
 
+    async def _lookup(self, lookup: int, node: str, peer: str) -> None:
+        answer = await self._lookups.answer(node, peer)
+        self._hub.respond_join(lookup, answer.status, answer.body)
+
     async def _request(
         self, node: str, session: int, ticket: int, method: str, body: bytes
     ) -> None:
@@ -149,8 +148,9 @@ class Dispatcher:
         try:
             if method == renewal.METHOD:
                 current = self._sessions.get(node)
-                key_hash = current.key_hash if current else ""
-                answer = await self._renewals.renew(node, key_hash, body)
+                if current is None or current.id != session:
+                    raise Rejected(f"node {node}: its link has ended")
+                answer = await self._renewals.renew(current, body)
             else:
                 status, answer = 404, _problem("NotFound", f"unknown method: {method:.80}")
         except KedgeError as error:
@@ -163,7 +163,3 @@ class Dispatcher:
 
 def _problem(reason: str, message: str) -> bytes:
     return json.dumps({"reason": reason, "message": message, "hint": ""}).encode()
-
-
-def _who(session: Session) -> tuple[str, str]:
-    return session.node, session.peer

@@ -127,12 +127,13 @@ class Joining:
         name = _name(request.node)
         key_hash = _key_hash(request.csr)
         grant = await self._grant(request.token, now)
-        await self._take_name(name, key_hash, grant)
+        holder = await self._take_name(name, key_hash, grant)
         certificate = certificates.sign_csr(
             self._authority.ca,
             request.csr,
             common_name=names.user_of(name),
             organizations=[names.ORGANIZATION],
+            uris=[names.uri_of(holder)],
             days=self._config.node_certificate_days,
         )
         serial = certificates.inspect(certificate).serial
@@ -163,12 +164,12 @@ class Joining:
             raise _away(error) from error
         return grant
 
-    async def _take_name(self, name: str, key_hash: str, grant: tokens.Grant) -> None:
+    async def _take_name(self, name: str, key_hash: str, grant: tokens.Grant) -> dict[str, Any]:
         def decide(node: dict[str, Any] | None) -> bool:
             return names.may_take(name, key_hash, grant, node)
 
         try:
-            await pin(self._client, name, key_hash, decide)
+            return await pin(self._client, name, key_hash, decide)
         except Rejected as error:
             raise Refusal(403, "NameRefused", str(error), REJOIN) from error
         except Conflict as error:

@@ -4,7 +4,8 @@
 A node's name is pinned to the public key that joined with it: an annotation on its Node, written
 before the certificate leaves. Another key gets the name only with a token that allows re-joining,
 or after the Node was deleted. A Node that kedge did not create (no pin) cannot be taken over.
-Whoever lost a name is disconnected, so a pin also revokes. Pure.
+The certificate names the Node by UID: who deletes a Node, or lets another key take its name, refuses
+the certificates that went with it (decision 0064; the hub checks it, ``hub/admission.rs``). Pure.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9]
 def user_of(node: str) -> str:
     """The common name in a node's certificate."""
     return f"system:node:{node}"
+
+
+def uri_of(node: dict[str, Any]) -> str:
+    """How a certificate names the Node that it is for."""
+    return f"urn:uuid:{node['metadata']['uid']}"
 
 
 def check_name(name: object) -> str:
@@ -82,10 +88,25 @@ def may_take(name: str, key_hash: str, grant: Grant, node: dict[str, Any] | None
     raise Rejected(f"node {name}: the name belongs to a node with another key")
 
 
-def lost_name(key_hash: str, node: dict[str, Any] | None) -> bool:
-    """Whether a connected node's key is no longer the one that holds its name."""
-    pin = pin_of(node)
-    return bool(pin and key_hash and pin != key_hash)
+def may_renew(name: str, uid: str, key_hash: str, wanted: str, node: dict[str, Any] | None) -> bool:
+    """Whether the pin must be written for a renewal; refuses who does not hold the name.
+
+    Args:
+        name: the node's.
+        uid: of the Node that the present certificate is for.
+        key_hash: the hash of its public key.
+        wanted: the hash of the public key in the request.
+        node: the Node of that name, if there is one.
+
+    Raises:
+        Rejected: the Node is gone or another one, or its name belongs to another key.
+    """
+    if node is None or node["metadata"].get("uid") != uid:
+        raise Rejected(f"node {name}: its Node was deleted: join it again with a token")
+    held = pin_of(node)
+    if held not in (key_hash, wanted):
+        raise Rejected(f"node {name}: the name belongs to another key")
+    return held != wanted
 
 
 def new_node(name: str, key_hash: str) -> dict[str, Any]:

@@ -19,8 +19,8 @@ ATTEMPTS = 8
 
 async def pin(
     client: KubeClient, name: str, key_hash: str, decide: Callable[[dict[str, Any] | None], bool]
-) -> None:
-    """Pins a node name to a key.
+) -> dict[str, Any]:
+    """Pins a node name to a key; gives the Node as it then is.
 
     Args:
         client: the API.
@@ -36,16 +36,14 @@ async def pin(
     for _attempt in range(ATTEMPTS):
         node = await _find(client, key)
         if not decide(node):
-            return
+            return node or {}
         try:
             if node is None:
-                await client.create(key, names.new_node(name, key_hash))
-            else:
-                version = str(node["metadata"].get("resourceVersion", ""))
-                await client.patch(key, names.pin_patch(key_hash, version))
+                return await client.create(key, names.new_node(name, key_hash))
+            version = str(node["metadata"].get("resourceVersion", ""))
+            return await client.patch(key, names.pin_patch(key_hash, version))
         except (AlreadyExists, Conflict, NotFound):
             continue
-        return
     raise Conflict(f"node {name}: its Node changes all the time")
 
 

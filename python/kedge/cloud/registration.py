@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of a node's registration: its Node created, or its labels and annotations reconciled.
+"""What becomes of a node's registration: the labels and annotations of its Node, reconciled.
 
-A node says what it is; it does not decide what it may be. Labels and annotations in reserved
+Joining made the Node; one that is gone was deleted, and its node does not bring it back. A node says what it is; it does not decide what it may be. Labels and annotations in reserved
 domains are dropped, taints count only at the first registration (afterwards they are the
 administrators'), and KubeEdge's two role labels are added. Pure.
 """
@@ -18,38 +18,17 @@ ROLE = "node-role.kubernetes.io/"
 MAX_ENTRIES = 128
 
 
-def register(
-    reported: dict[str, Any], current: dict[str, Any] | None, key_hash: str
-) -> dict[str, Any]:
-    """The Node to create when there is none, else the merge patch to apply; empty for no change.
+def register(reported: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
+    """The merge patch to apply; empty for no change.
 
     Args:
         reported: the Node as its agent describes it.
         current: the Node in the API.
-        key_hash: the public key of the session; it gets the name when nobody holds it.
     """
     metadata = reported.get("metadata") or {}
     labels = _allowed(metadata.get("labels")) | names.EDGE_LABELS
     annotations = _allowed(metadata.get("annotations"))
-    if key_hash and not names.pin_of(current):
-        annotations[names.PIN] = key_hash
-    first = current is None or not _is_registered(current)
-    taints = _taints(reported) if first else []
-    if current is None:
-        node: dict[str, Any] = {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {
-                "name": metadata.get("name"),
-                "labels": labels,
-                "annotations": annotations,
-            },
-        }
-        if taints:
-            node["spec"] = {"taints": taints}
-        if isinstance(reported.get("status"), dict):
-            node["status"] = reported["status"]
-        return node
+    taints = [] if _is_registered(current) else _taints(reported)
     changes: dict[str, Any] = {}
     for field, wanted in (("labels", labels), ("annotations", annotations)):
         known = current["metadata"].get(field) or {}

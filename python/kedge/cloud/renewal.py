@@ -2,7 +2,8 @@
 """``certificate/renew`` over the link: a connected node gets a certificate for its next key.
 
 The session's own certificate is the proof of who asks. A new key takes the pin of the name along,
-in the same compare-and-swap way as joining; a node whose name another key holds gets nothing.
+in the same compare-and-swap way as joining; the hub is told before, so that the link goes on. A node
+whose Node was deleted, or whose name another key holds, gets nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import msgspec
 
 from kedge.cloud import names
 from kedge.cloud.pinning import pin
-from kedge.errors import Invalid, Rejected
+from kedge.errors import Invalid
 from kedge.hub import certificates
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kedge.cloud.authority import Authority
     from kedge.cloud.config import CloudConfig
+    from kedge.cloud.sessions import Session
     from kedge.kube import KubeClient
 
 log = logging.getLogger(__name__)
@@ -42,25 +46,32 @@ class Renewal:
         client: the API.
         authority: what signs.
         config: life times.
+        allow_key: tells the hub which key a session's Node is about to be pinned to.
     """
 
-    def __init__(self, client: KubeClient, authority: Authority, config: CloudConfig) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        authority: Authority,
+        config: CloudConfig,
+        allow_key: Callable[[int, str], None],
+    ) -> None:
+        self._allow_key = allow_key
         self._client = client
         self._authority = authority
         self._config = config
 
-    async def renew(self, node: str, key_hash: str, body: bytes) -> bytes:
+    async def renew(self, session: Session, body: bytes) -> bytes:
         """The answer to a node's request.
 
         Args:
-            node: the name in the session's certificate.
-            key_hash: the hash of the session's public key; empty when the link does not say.
+            session: the one that it came by.
             body: ``{"csr": PEM}``.
 
         Raises:
             Invalid: the body cannot be read.
             CertificateError: the request's signature does not hold.
-            Rejected: the name belongs to another key now.
+            Rejected: the Node was deleted, or the name belongs to another key now.
         """
         if len(body) > MAX_BODY_BYTES:
             raise Invalid(f"{METHOD}: larger than {MAX_BODY_BYTES} bytes: {len(body)}")
@@ -70,18 +81,19 @@ class Renewal:
             raise Invalid(f"{METHOD}: wanted a JSON object with csr: {error}") from error
         wanted = certificates.csr_key_hash(request.csr)
 
-        def decide(current: dict[str, Any] | None) -> bool:
-            held = names.pin_of(current)
-            if held != wanted and names.lost_name(key_hash, current):
-                raise Rejected(f"node {node}: the name belongs to another key")
-            return held != wanted
+        node = session.node
 
-        await pin(self._client, node, wanted, decide)
+        def decide(current: dict[str, Any] | None) -> bool:
+            return names.may_renew(node, session.uid, session.key_hash, wanted, current)
+
+        self._allow_key(session.id, wanted)
+        holder = await pin(self._client, node, wanted, decide)
         certificate = certificates.sign_csr(
             self._authority.ca,
             request.csr,
             common_name=names.user_of(node),
             organizations=[names.ORGANIZATION],
+            uris=[names.uri_of(holder)],
             days=self._config.node_certificate_days,
         )
         serial = certificates.inspect(certificate).serial

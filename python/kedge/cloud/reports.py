@@ -263,17 +263,7 @@ class Reports:
 
     async def _register(self, report: Report) -> None:
         key = ObjectKey("", "nodes", "", report.node)
-        session = self._sessions.get(report.node)
-        key_hash = session.key_hash if session else ""
-        reported = decode(report)
-        reported["metadata"]["name"] = report.node
-        try:
-            current = await self._client.get(key)
-        except NotFound:
-            await self._client.create(key, register(reported, None, key_hash))
-            log.info("node registered node=%s", report.node)
-            return
-        if patch := register(reported, current, key_hash):
+        if patch := register(decode(report), await self._client.get(key)):
             await self._client.patch(key, patch, content_type=MERGE)
             log.info("node registered node=%s changed=%s", report.node, ",".join(patch))
 

@@ -23,12 +23,14 @@ class Session:
         node: the name in its certificate.
         peer: where it comes from.
         key_hash: of its public key.
+        uid: of the Node that its certificate is for.
     """
 
     id: int
     node: str
     peer: str = ""
     key_hash: str = ""
+    uid: str = ""
 
 
 class Sessions:

@@ -75,6 +75,7 @@ def issue(
     organizations: Sequence[str] = (),
     dns_names: Sequence[str] = (),
     ip_addresses: Sequence[str] = (),
+    uris: Sequence[str] = (),
     days: int,
     server: bool = False,
     client: bool = False,
@@ -87,6 +88,7 @@ def issue(
         organizations: the subject's O, at most one.
         dns_names: names that a server answers to.
         ip_addresses: addresses that a server answers at.
+        uris: what else it is for, such as the object that it stands for.
         days: how long it holds from now; it is dated back by five minutes.
         server: may serve.
         client: may ask.
@@ -103,6 +105,7 @@ def issue(
             list(organizations),
             list(dns_names),
             list(ip_addresses),
+            list(uris),
             days,
             server,
             client,
@@ -118,7 +121,13 @@ def make_csr(common_name: str, organizations: Sequence[str] = (), *, key: str = 
 
 
 def sign_csr(
-    authority: Pair, csr: str, *, common_name: str, organizations: Sequence[str] = (), days: int
+    authority: Pair,
+    csr: str,
+    *,
+    common_name: str,
+    organizations: Sequence[str] = (),
+    uris: Sequence[str] = (),
+    days: int,
 ) -> str:
     """A client certificate for the key of a request, with the names given here.
 
@@ -126,7 +135,13 @@ def sign_csr(
         CertificateError: the request is malformed or its signature does not hold.
     """
     return _core.pki_sign_csr(
-        authority.certificate, authority.key, csr, common_name, list(organizations), days
+        authority.certificate,
+        authority.key,
+        csr,
+        common_name,
+        list(organizations),
+        list(uris),
+        days,
     )
 
 

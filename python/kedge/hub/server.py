@@ -8,11 +8,13 @@ the API has answered; until then its node keeps it. Views, sessions, TLS and who
 in Rust; ``docs/reference/link.md`` describes them.
 
 Events:
-    - ``("connected", node, session, peer, key_hash, agent)``
+    - ``("connected", node, session, peer, key_hash, agent, uid)``: the UID of its Node
     - ``("disconnected", node, session, reason)``
     - ``("report", node, session, seq, group, resource, namespace, name, value)``
     - ``("request", node, session, request, method, body)``: answer with ``respond``
     - ``("join", join, path, body, peer)``: answer with ``respond_join``
+    - ``("lookup", lookup, node, peer)``: a certificate that does not fit the mirrored Node; answer with
+      ``respond_join``: 200 and the Node as the API has it, 404, or 503 and why it cannot be told
 """
 
 from __future__ import annotations
@@ -108,12 +110,16 @@ class HubServer:
         self._inner.respond(session, request, status, body)
 
     def respond_join(self, join: int, status: int, body: bytes) -> None:
-        """Answers a join."""
+        """Answers a join or a lookup."""
         self._inner.respond_join(join, status, body)
 
     def disconnect(self, node: str, reason: str) -> None:
         """Ends a node's link and tells it why."""
         self._inner.disconnect(node, reason)
+
+    def allow_key(self, session: int, key_hash: str) -> None:
+        """The Node of this session is about to be pinned to this key; its link goes on."""
+        self._inner.allow_key(session, key_hash)
 
     def set_certificate(self, certificate: Pair, ca: str | None = None) -> None:
         """New connections see this certificate, and are checked against this authority."""

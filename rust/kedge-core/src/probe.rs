@@ -428,6 +428,7 @@ mod tests {
             organizations: &[],
             dns_names: &["elsewhere".into()],
             ip_addresses: &[],
+            uris: &[],
             days: 1,
             server: true,
             client: false,

@@ -71,6 +71,10 @@ impl HubServer {
         self.inner.disconnect(node, reason);
     }
 
+    fn allow_key(&self, session: u64, key_hash: &str) {
+        self.inner.allow_key(session, key_hash);
+    }
+
     fn set_certificates(&self, certificate: String, key: String, ca: &str) -> PyResult<()> {
         let identity = Identity { certificate, key };
         self.inner.set_certificates(&identity, ca).map_err(crate::error::into_py)
@@ -159,7 +163,7 @@ fn server_tuple(py: Python<'_>, event: ServerEvent) -> PyResult<Py<PyAny>> {
     let bytes = |data: &[u8]| PyBytes::new(py, data);
     match event {
         E::Connected { who: w, agent } => {
-            ("connected", &*w.node, w.session, w.address, w.key_hash, agent).into_py_any(py)
+            ("connected", &*w.node, w.session, w.address, w.key_hash, agent, w.uid).into_py_any(py)
         }
         E::Disconnected { who, reason } => {
             ("disconnected", &*who.node, who.session, reason).into_py_any(py)
@@ -176,6 +180,7 @@ fn server_tuple(py: Python<'_>, event: ServerEvent) -> PyResult<Py<PyAny>> {
         E::Join { id, path, body, address } => {
             ("join", id, path, bytes(&body), address).into_py_any(py)
         }
+        E::Lookup { id, node, address } => ("lookup", id, node, address).into_py_any(py),
         E::Refused { who, what, reason, count } => {
             ("refused", &*who.node, who.session, what, reason, count).into_py_any(py)
         }

@@ -25,7 +25,7 @@ fn pki_create_ca(py: Python<'_>, common_name: &str, days: u32) -> PyResult<Pair>
 }
 
 #[pyfunction]
-#[pyo3(signature = (ca_cert, ca_key, common_name, organizations, dns_names, ip_addresses, days, server, client))]
+#[pyo3(signature = (ca_cert, ca_key, common_name, organizations, dns_names, ip_addresses, uris, days, server, client))]
 #[expect(
     clippy::too_many_arguments,
     reason = "flat values cross the boundary; the face names them"
@@ -38,6 +38,7 @@ fn pki_issue(
     organizations: Vec<String>,
     dns_names: Vec<String>,
     ip_addresses: Vec<String>,
+    uris: Vec<String>,
     days: u32,
     server: bool,
     client: bool,
@@ -47,6 +48,7 @@ fn pki_issue(
         organizations: &organizations,
         dns_names: &dns_names,
         ip_addresses: &ip_addresses,
+        uris: &uris,
         days,
         server,
         client,
@@ -77,9 +79,18 @@ fn pki_sign_csr(
     csr: &str,
     common_name: &str,
     organizations: Vec<String>,
+    uris: Vec<String>,
     days: u32,
 ) -> PyResult<String> {
-    py.enter(|| pki::sign_csr(ca_cert, ca_key, csr, common_name, &organizations, days))
+    let wanted = Issue {
+        common_name,
+        organizations: &organizations,
+        uris: &uris,
+        days,
+        client: true,
+        ..Issue::default()
+    };
+    py.enter(|| pki::sign_csr(ca_cert, ca_key, csr, &wanted))
 }
 
 /// (common name, organizations, not before, not after, serial, alternative names, is CA)

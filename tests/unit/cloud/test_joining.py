@@ -13,6 +13,7 @@ from kedge.cloud import authority, names
 from kedge.cloud.config import CloudConfig
 from kedge.cloud.joining import Joining
 from kedge.cloud.renewal import Renewal
+from kedge.cloud.sessions import Session
 from kedge.errors import CertificateError, Conflict, Disconnected, Invalid, Rejected
 from kedge.hub import certificates, tokens
 from tests.fakes.kubernetes import FakeApi
@@ -25,6 +26,14 @@ class Rig:
         self.api, self.trusted = api, trusted
         self.joining = Joining(api, trusted, CloudConfig(join_per_minute=5))
         self.request = certificates.make_csr("x")
+
+    def uid(self):
+        return self.api.objects[NODE]["metadata"]["uid"]
+
+    def renewal(self):
+        self.allowed = []
+        allow = lambda session, key: self.allowed.append((session, key))  # noqa: E731
+        return Renewal(self.api, self.trusted, CloudConfig(), allow)
 
     async def token(self, *, ttl=60, now=None, **allowed):
         now = time.time() if now is None else now
@@ -54,6 +63,7 @@ async def test_a_token_gives_a_certificate_for_one_name_and_pins_it(rig, caplog)
     details = certificates.inspect(granted["certificate"])
     assert details.common_name == "system:node:a"
     assert details.organizations == ("system:nodes",)
+    assert details.sans == (f"URI:urn:uuid:{rig.uid()}",)
     assert certificates.same_key(granted["certificate"], rig.request.key)
     certificates.check(granted["certificate"], granted["ca"])
     key_hash = certificates.csr_key_hash(rig.request.certificate)
@@ -169,15 +179,36 @@ async def test_a_node_renews_with_a_new_key_which_takes_the_name_along(rig):
     token, _ = await rig.token()
     await rig.join(token)
     first = certificates.csr_key_hash(rig.request.certificate)
-    renewal = Renewal(rig.api, rig.trusted, CloudConfig())
+    renewal = rig.renewal()
+    session = Session(7, "a", key_hash=first, uid=rig.uid())
     request = certificates.make_csr("x")
     body = json.dumps({"csr": request.certificate}).encode()
-    answer = json.loads(await renewal.renew("a", first, body))
+    answer = json.loads(await renewal.renew(session, body))
+    assert rig.allowed == [(7, certificates.csr_key_hash(request.certificate))]
+    assert certificates.inspect(answer["certificate"]).sans == (f"URI:urn:uuid:{rig.uid()}",)
     assert certificates.same_key(answer["certificate"], request.key)
     assert names.pin_of(rig.api.objects[NODE]) == certificates.csr_key_hash(request.certificate)
     again = json.dumps({"csr": certificates.make_csr("x").certificate}).encode()
     with pytest.raises(Rejected, match="belongs to another key"):
-        await renewal.renew("a", first, again)
+        await renewal.renew(session, again)
+
+
+async def test_a_deleted_node_gets_a_new_certificate_by_joining_and_not_by_renewing(rig):
+    token, _ = await rig.token()
+    _, granted = await rig.join(token)
+    old = certificates.inspect(granted["certificate"]).sans
+    key_hash = certificates.csr_key_hash(rig.request.certificate)
+    session = Session(7, "a", key_hash=key_hash, uid=rig.uid())
+    body = json.dumps({"csr": rig.request.certificate}).encode()
+    del rig.api.objects[NODE]
+    with pytest.raises(Rejected, match="deleted: join it again with a token"):
+        await rig.renewal().renew(session, body)
+    assert NODE not in rig.api.objects
+    status, granted = await rig.join(token)
+    assert status == 200
+    assert certificates.inspect(granted["certificate"]).sans != old
+    with pytest.raises(Rejected, match="deleted: join it again with a token"):
+        await rig.renewal().renew(session, body)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +217,7 @@ async def test_a_node_renews_with_a_new_key_which_takes_the_name_along(rig):
 )
 async def test_a_renewal_that_cannot_be_read_is_refused(rig, body, error):
     with pytest.raises(error):
-        await Renewal(rig.api, rig.trusted, CloudConfig()).renew("a", "", body)
+        await rig.renewal().renew(Session(7, "a"), body)
 
 
 async def test_a_lost_race_for_a_pin_is_a_conflict_and_not_a_certificate(rig):

@@ -10,8 +10,8 @@ from kedge.errors import Invalid, Rejected
 from kedge.hub.tokens import Grant
 
 ANY = Grant("t", 1)
-PINNED = {"metadata": {"name": "a", "annotations": {names.PIN: "sha256:one"}}}
-FOREIGN = {"metadata": {"name": "a", "annotations": None}}
+PINNED = {"metadata": {"name": "a", "uid": "u1", "annotations": {names.PIN: "sha256:one"}}}
+FOREIGN = {"metadata": {"name": "a", "uid": "u1", "annotations": None}}
 
 
 def test_a_free_name_is_pinned_to_the_key_that_asks():
@@ -42,11 +42,24 @@ def test_a_token_that_allows_rejoining_moves_the_name(node):
     assert names.may_take("a", "sha256:two", Grant("t", 1, rejoin=True), node)
 
 
-def test_a_key_that_lost_its_name_is_known():
-    assert names.lost_name("sha256:two", PINNED)
-    assert not names.lost_name("sha256:one", PINNED)
-    assert not names.lost_name("sha256:one", None)
-    assert not names.lost_name("sha256:one", FOREIGN)
+def test_a_key_renews_itself_or_brings_its_successor():
+    assert not names.may_renew("a", "u1", "sha256:one", "sha256:one", PINNED)
+    assert names.may_renew("a", "u1", "sha256:one", "sha256:two", PINNED)
+    assert not names.may_renew("a", "u1", "sha256:zero", "sha256:one", PINNED)
+
+
+@pytest.mark.parametrize(
+    ("uid", "node", "rule"),
+    [
+        ("u1", None, "its Node was deleted"),
+        ("u0", PINNED, "its Node was deleted"),
+        ("u1", PINNED, "the name belongs to another key"),
+        ("u1", FOREIGN, "the name belongs to another key"),
+    ],
+)
+def test_a_node_that_was_deleted_or_lost_its_name_does_not_renew(uid, node, rule):
+    with pytest.raises(Rejected, match=rule):
+        names.may_renew("a", uid, "sha256:two", "sha256:three", node)
 
 
 @pytest.mark.parametrize("name", ["a", "edge-1", "a.b-c.d", "0", "a" * 253])

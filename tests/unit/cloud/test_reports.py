@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from kedge.api.keys import ObjectKey
-from kedge.cloud import names
+from kedge.cloud import names, reports
 from kedge.cloud.reports import Report, Reports, decode
 from kedge.cloud.sessions import Session, Sessions
 from kedge.errors import ApiError, BadRequest, Disconnected, Forbidden, Invalid
@@ -185,8 +185,9 @@ async def test_a_finished_deletion_removes_that_pod_and_no_other_of_its_name():
     assert rig.hub.acked == [(1, 1), (1, 2), (1, 3)]
 
 
-async def test_a_registration_creates_the_node_and_the_status_waits_for_it():
+async def test_a_registration_completes_the_node_that_joined_and_the_status_waits_for_it():
     rig = Rig()
+    rig.api.objects[NODE] = names.new_node("a", "sha256:one")
     async with running(rig):
         rig.submit(1, "nodes/status", {"metadata": {}, "status": {"x": 1}}, namespace="", name="a")
         await asyncio.sleep(0.01)
@@ -198,6 +199,17 @@ async def test_a_registration_creates_the_node_and_the_status_waits_for_it():
     assert created["metadata"]["annotations"] == {names.PIN: "sha256:one"}
     assert created["status"] == {"x": 1}
     assert sorted(rig.hub.acked) == [(1, 1), (1, 2)]
+
+
+async def test_a_registration_does_not_bring_a_deleted_node_back(monkeypatch):
+    monkeypatch.setattr(reports, "NODE_ATTEMPTS", 1)
+    rig = Rig()
+    async with running(rig):
+        node = {"metadata": {"labels": {"zone": "x"}}}
+        rig.submit(1, "nodes/registration", node, namespace="", name="a")
+    assert NODE not in rig.api.objects
+    assert [call.verb for call in rig.api.calls] == ["get", "get"]
+    assert [(session, seq) for session, seq, _ in rig.hub.nacked] == [(1, 1)]
 
 
 async def test_a_status_never_comes_before_a_registration_that_the_api_refuses_for_now():

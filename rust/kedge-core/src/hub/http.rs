@@ -79,13 +79,15 @@ pub(crate) async fn answer(
     media: &str,
     body: &[u8],
 ) -> Result<()> {
-    let head = format!(
+    let mut whole = format!(
         "HTTP/1.1 {status} {}\r\ncontent-type: {media}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         reason(status),
         body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body).await?;
+    )
+    .into_bytes();
+    // In one piece: a WebSocket client takes only what comes along with the head for the reason.
+    whole.extend_from_slice(body);
+    stream.write_all(&whole).await?;
     stream.flush().await?;
     stream.shutdown().await?;
     Ok(())

@@ -12,13 +12,14 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::hub::admission::Claim;
 use crate::hub::http::{self, Request};
 use crate::hub::peer;
-use crate::hub::server::Hub;
+use crate::hub::server::{Hub, ServerEvent};
 use crate::hub::socket::{Metered, Socket, Tls};
 use crate::hub::tls::{self, Identity};
 use crate::hub::{PATH_CA, PATH_JOIN, PATH_LINK, PATH_TUNNEL, PROBE, SUBPROTOCOL, TUNNEL_PROTOCOL};
-use crate::pki;
+use crate::sync::Key;
 use crate::{Error, Kind, Result};
 
 /// From the connection to its first byte.
@@ -27,6 +28,8 @@ const FIRST_BYTE: Duration = Duration::from_secs(5);
 const GREETING: Duration = Duration::from_secs(15);
 /// For Python to answer a join.
 const JOINING: Duration = Duration::from_secs(30);
+/// For Python to look a Node up.
+const LOOKUP: Duration = Duration::from_secs(5);
 
 /// What new connections are greeted with.
 pub(crate) struct Keys {
@@ -59,8 +62,7 @@ pub(crate) async fn run(hub: Arc<Hub>, listener: TcpListener) {
 struct Agreed {
     stream: Tls,
     early: Vec<u8>,
-    node: String,
-    key_hash: String,
+    claim: Claim,
 }
 
 async fn connection(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) {
@@ -72,9 +74,10 @@ async fn connection(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) {
         timeout(GREETING, Box::pin(greet(&hub, stream, address))).await
     };
     let Ok(Ok(Some(agreed))) = greeted else { return };
-    let Agreed { stream, early, node, key_hash } = agreed;
-    let Ok(peer) = hub.register(&node, address.to_string(), key_hash) else { return };
-    let socket = Box::new(Socket::server(stream, early, format!("node {node} at {address}")).await);
+    let Agreed { stream, early, claim } = agreed;
+    let who = format!("node {} at {address}", claim.node);
+    let Ok(peer) = hub.register(address.to_string(), claim) else { return };
+    let socket = Box::new(Socket::server(stream, early, who).await);
     // A task of its own: this one has held every stage of the handshake and is large.
     let runtime = hub.runtime.clone();
     runtime.spawn(peer::serve(hub, peer, socket, permit));
@@ -116,7 +119,7 @@ async fn greet(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Result
             http::answer(&mut stream, 503, "text/plain", body).await?;
             Ok(None)
         }
-        ("GET", PATH_LINK) => upgrade(stream, &request).await,
+        ("GET", PATH_LINK) => upgrade(hub, stream, &request, address).await,
         ("GET", PATH_CA) => {
             http::answer(&mut stream, 200, "application/x-pem-file", keys.ca.as_bytes()).await?;
             Ok(None)
@@ -190,17 +193,21 @@ fn unix_seconds() -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 
-async fn upgrade(mut stream: Tls, request: &Request) -> Result<Option<Agreed>> {
+async fn upgrade(
+    hub: &Hub,
+    mut stream: Tls,
+    request: &Request,
+    address: SocketAddr,
+) -> Result<Option<Agreed>> {
     let found = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let named = match found {
-        Some(certificate) => tls::node_of(certificate, unix_seconds())
-            .and_then(|node| Ok((node, pki::key_hash_der(certificate)?))),
+    let claimed = match found {
+        Some(certificate) => Claim::of(certificate, unix_seconds()),
         None => {
             Err(Error::new(Kind::Certificate, "a link needs a node's certificate (join first)"))
         }
     };
-    let (node, key_hash) = match named {
-        Ok(named) => named,
+    let claim = match claimed {
+        Ok(claim) => claim,
         Err(error) => {
             refuse(&mut stream, &error).await?;
             return Ok(None);
@@ -224,6 +231,11 @@ async fn upgrade(mut stream: Tls, request: &Request) -> Result<Option<Agreed>> {
         http::answer(&mut stream, 426, "text/plain", body.as_bytes()).await?;
         return Ok(None);
     }
+    if let Err(error) = admit(hub, &claim, address).await {
+        hub.count_refused();
+        refuse(&mut stream, &error).await?;
+        return Ok(None);
+    }
     let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
          sec-websocket-accept: {}\r\nsec-websocket-protocol: {SUBPROTOCOL}\r\n\r\n",
@@ -231,7 +243,30 @@ async fn upgrade(mut stream: Tls, request: &Request) -> Result<Option<Agreed>> {
     );
     stream.write_all(response.as_bytes()).await?;
     stream.flush().await?;
-    Ok(Some(Agreed { stream, early: request.rest.clone(), node, key_hash }))
+    Ok(Some(Agreed { stream, early: request.rest.clone(), claim }))
+}
+
+/// Lets a certificate in that fits its Node, or says why not. The mirror can be a moment behind, so a
+/// refusal is the API's; what the API would let in comes again when the mirror has caught up.
+async fn admit(hub: &Hub, claim: &Claim, address: SocketAddr) -> Result<()> {
+    let mirrored = hub.engine.read(&Key::of("", "nodes", "", &claim.node));
+    if claim.check(mirrored.as_ref().map(|(value, _)| value.as_ref())).is_ok() {
+        return Ok(());
+    }
+    let (node, address) = (claim.node.clone(), address.to_string());
+    let answer = hub.ask(|id| ServerEvent::Lookup { id, node, address })?;
+    let later = |why: &str| {
+        let message = format!("node {} cannot be let in now: {why}", claim.node);
+        Err(Error::new(Kind::Timeout, message))
+    };
+    match timeout(LOOKUP, answer.get()).await {
+        Ok(Some((200, node))) => claim.check(Some(&node))?,
+        Ok(Some((404, _))) => claim.check(None)?,
+        Ok(Some((_, why))) => return later(&String::from_utf8_lossy(&why)),
+        Ok(None) => return later("the hub stops"),
+        Err(_) => return later("the Kubernetes API does not answer"),
+    }
+    later("the hub does not know its Node yet")
 }
 
 async fn join(hub: Arc<Hub>, mut stream: Tls, request: Request, address: SocketAddr) {
@@ -249,28 +284,15 @@ async fn answer_join(
         Ok(body) => body,
         Err(error) => return refuse(stream, &error).await,
     };
-    let (id, answer) = match hub.join(request.path.clone(), body, address.to_string()) {
+    let (path, address) = (request.path.clone(), address.to_string());
+    let answer = match hub.ask(|id| ServerEvent::Join { id, path, body, address }) {
         Ok(waiting) => waiting,
         Err(error) => return refuse(stream, &error).await,
     };
-    let forget = Forget { hub, id };
-    let Ok((status, body)) = answer.await else {
+    let Some((status, body)) = answer.get().await else {
         return http::answer(stream, 503, "text/plain", b"the hub stops\n").await;
     };
-    drop(forget);
     http::answer(stream, status, "application/json", &body).await
-}
-
-/// A join that is given up leaves nothing behind.
-struct Forget<'a> {
-    hub: &'a Hub,
-    id: u64,
-}
-
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        self.hub.forget_join(self.id);
-    }
 }
 
 async fn refuse(stream: &mut Tls, error: &Error) -> Result<()> {

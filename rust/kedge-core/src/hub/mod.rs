@@ -3,9 +3,12 @@
 //!
 //! [`server::HubServer`] listens on one port for nodes that join (HTTP) and nodes that are linked
 //! (WebSocket); [`client::HubClient`] keeps a node's one outbound connection. [`socket`] carries
-//! frames, [`tls`] says who may talk to whom, [`views`] ties the view index to the linked nodes.
+//! frames, [`tls`] and [`admission`] say who may talk to whom, [`views`] ties the view index to the linked nodes.
 //! What the bytes mean is in `wire` and `sync`; `docs/reference/link.md` has it all in one place.
 
+mod admission;
+#[cfg(test)]
+mod admission_tests;
 pub mod client;
 mod dial;
 pub mod follow;

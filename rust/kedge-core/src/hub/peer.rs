@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use crate::hub::admission::Claim;
 use crate::hub::reports::{self, Verdict};
 use crate::hub::server::{Hub, ServerEvent};
 use crate::hub::socket::Socket;
@@ -50,6 +51,8 @@ pub struct Who {
     pub address: String,
     /// The hash of its certificate's public key.
     pub key_hash: String,
+    /// The UID of the Node that its certificate is for.
+    pub uid: String,
 }
 
 /// A linked node.
@@ -61,6 +64,7 @@ pub(crate) struct Peer {
 
 struct Inner {
     endpoint: Endpoint,
+    claim: Claim,
     /// For Python, when its inbox was full.
     pending: VecDeque<ServerEvent>,
     /// Handed to Python and not answered.
@@ -87,9 +91,17 @@ fn unticket(ticket: u64) -> (Lane, u64) {
 }
 
 impl Peer {
-    pub(crate) fn new(who: Who) -> Self {
+    pub(crate) fn new(session: u64, address: String, claim: Claim) -> Self {
+        let who = Who {
+            node: claim.node.as_str().into(),
+            session,
+            address,
+            key_hash: claim.key_hash.clone(),
+            uid: claim.uid.clone(),
+        };
         let inner = Inner {
             endpoint: Endpoint::new(Role::Hub),
+            claim,
             pending: VecDeque::new(),
             in_hand: HashMap::new(),
             store: 0,
@@ -106,8 +118,24 @@ impl Peer {
 
     /// Puts a change into its outbox; `wake` sends it.
     pub(crate) fn offer(&self, change: Change) {
-        // Changes need no time on the lane of objects, and cannot break the protocol.
-        let _ = self.inner.lock().endpoint.step(Event::Changed(Lane::Status, change), 0);
+        let mut inner = self.inner.lock();
+        if inner.leaving.is_none() {
+            // Changes need no time on the lane of objects, and cannot break the protocol.
+            let _ = inner.endpoint.step(Event::Changed(Lane::Status, change), 0);
+        }
+    }
+
+    /// Its Node has changed, or is gone: ends the link unless its certificate still counts.
+    pub(crate) fn admit(&self, node: Option<&[u8]>) {
+        let checked = self.inner.lock().claim.check(node);
+        if let Err(error) = checked {
+            self.leave(GoawayCode::Forbidden, &error.message, 0);
+        }
+    }
+
+    /// A renewal is about to pin its Node to this key; its link goes on.
+    pub(crate) fn allow_key(&self, key_hash: &str) {
+        key_hash.clone_into(&mut self.inner.lock().claim.next_key);
     }
 
     pub(crate) fn wake(&self) {
@@ -339,6 +367,9 @@ fn attach(hub: &Arc<Hub>, peer: &Arc<Peer>, hello: &Hello, now: u64) -> Result<(
         return Err(Error::new(Kind::Certificate, message));
     }
     let mut state = hub.engine.lock();
+    // Its Node may have gone since it was let in. From here on each change of the Node is seen.
+    let stored = hub.engine.read(&Key::of("", "nodes", "", node));
+    peer.inner.lock().claim.check(stored.as_ref().map(|(value, _)| value.as_ref()))?;
     if let Some(old) = state.peers.insert(Arc::clone(node), Arc::clone(peer)) {
         old.leave(GoawayCode::Replaced, "the same node connected again", 1000);
         hub.push(old.disconnected("the same node connected again"));

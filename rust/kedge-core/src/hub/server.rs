@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::bridge::Inbox;
+use crate::hub::admission::Claim;
 use crate::hub::listener::{self, Keys};
 use crate::hub::peer::Peer;
 pub use crate::hub::peer::Who;
@@ -81,6 +82,8 @@ pub enum ServerEvent {
     Request { who: Who, id: u64, method: String, body: Bytes },
     /// A machine without a certificate asks.
     Join { id: u64, path: String, body: Vec<u8>, address: String },
+    /// A certificate does not fit what the mirror says of its Node: what does the API say?
+    Lookup { id: u64, node: String, address: String },
     /// A node was refused something; `count` since the last time it was told.
     Refused { who: Who, what: String, reason: String, count: u64 },
 }
@@ -179,14 +182,8 @@ impl Hub {
     }
 
     /// A new session for an authenticated node.
-    pub(crate) fn register(
-        &self,
-        node: &str,
-        address: String,
-        key_hash: String,
-    ) -> Result<Arc<Peer>> {
-        let who = Who { node: node.into(), session: random_id()?, address, key_hash };
-        let peer = Arc::new(Peer::new(who));
+    pub(crate) fn register(&self, address: String, claim: Claim) -> Result<Arc<Peer>> {
+        let peer = Arc::new(Peer::new(random_id()?, address, claim));
         self.sessions.lock().insert(peer.who.session, Arc::clone(&peer));
         self.accepted.fetch_add(1, Ordering::Relaxed);
         Ok(peer)
@@ -238,26 +235,19 @@ impl Hub {
         }
     }
 
-    /// Hands a join on; the answer comes by the channel.
-    pub(crate) fn join(
-        &self,
-        path: String,
-        body: Vec<u8>,
-        address: String,
-    ) -> Result<(u64, oneshot::Receiver<(u16, Bytes)>)> {
+    /// Asks Python, by an event with the number that it is given; the answer comes by the channel.
+    pub(crate) fn ask(&self, event: impl FnOnce(u64) -> ServerEvent) -> Result<Answer<'_>> {
         let id = random_id()?;
         let (sender, receiver) = oneshot::channel();
         self.joins.lock().insert(id, sender);
-        let event = ServerEvent::Join { id, path, body, address };
-        if self.inbox.try_push(event).is_err() {
-            self.joins.lock().remove(&id);
+        let answer = Answer { hub: self, id, receiver };
+        if self.inbox.try_push(event(id)).is_err() {
             return Err(Error::new(Kind::Timeout, "the hub is busy"));
         }
-        Ok((id, receiver))
+        Ok(answer)
     }
 
-    /// Nobody waits for this join any more.
-    pub(crate) fn forget_join(&self, id: u64) {
+    fn forget_join(&self, id: u64) {
         self.joins.lock().remove(&id);
     }
 
@@ -273,6 +263,26 @@ impl Hub {
         if gone && !peer.has_in_hand() {
             self.sessions.lock().remove(&peer.who.session);
         }
+    }
+}
+
+/// An answer that Python owes; one that is given up leaves nothing behind.
+pub(crate) struct Answer<'a> {
+    hub: &'a Hub,
+    id: u64,
+    receiver: oneshot::Receiver<(u16, Bytes)>,
+}
+
+impl Answer<'_> {
+    /// The status and the body; none when the hub stops.
+    pub(crate) async fn get(mut self) -> Option<(u16, Bytes)> {
+        (&mut self.receiver).await.ok()
+    }
+}
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        self.hub.forget_join(self.id);
     }
 }
 
@@ -371,7 +381,7 @@ impl HubServer {
         }
     }
 
-    /// The answer to a join.
+    /// The answer to a join or a lookup.
     pub fn respond_join(&self, id: u64, status: u16, body: Bytes) {
         if let Some(waiting) = self.hub.joins.lock().remove(&id) {
             // The one who asked may have gone.
@@ -384,6 +394,13 @@ impl HubServer {
         let peer = self.hub.engine.lock().peers.get(node).cloned();
         if let Some(peer) = peer {
             peer.leave(GoawayCode::Forbidden, reason, 0);
+        }
+    }
+
+    /// A renewal is about to pin the Node of this session to another key.
+    pub fn allow_key(&self, session: u64, key_hash: &str) {
+        if let Some(peer) = self.hub.session(session) {
+            peer.allow_key(key_hash);
         }
     }
 

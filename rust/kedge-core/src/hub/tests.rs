@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Both ends of the link over loopback, with stores in memory.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
+use crate::hub::admission::PIN;
 use crate::hub::client::{ClientConfig, ClientEvent, HubClient};
 use crate::hub::follow::link_key;
 use crate::hub::server::{HubServer, ServerConfig, ServerEvent};
@@ -18,6 +22,7 @@ pub(super) struct World {
     pub(super) runtime: Runtime,
     pub(super) mirror: Memory,
     pub(super) server: HubServer,
+    nodes: Mutex<HashMap<String, Identity>>,
 }
 
 fn identity((certificate, key): (String, String)) -> Identity {
@@ -34,7 +39,7 @@ impl World {
         let runtime = Runtime::new(2).unwrap();
         let mirror = Memory::default();
         let server = Self::serve(&ca, &runtime, &mirror, "127.0.0.1:0", inbox);
-        Self { ca, runtime, mirror, server }
+        Self { ca, runtime, mirror, server, nodes: Mutex::default() }
     }
 
     fn serve(
@@ -52,6 +57,7 @@ impl World {
                 organizations: &[],
                 dns_names: &["localhost".into()],
                 ip_addresses: &["127.0.0.1".into()],
+                uris: &[],
                 days: 5,
                 server: true,
                 client: false,
@@ -72,8 +78,30 @@ impl World {
         server
     }
 
+    /// The certificate of a node; the first time, its Node is made.
     fn node_identity(&self, name: &str) -> Identity {
-        self.identity(&format!("system:node:{name}"), "system:nodes")
+        let mut nodes = self.nodes.lock();
+        if let Some(known) = nodes.get(name) {
+            return known.clone();
+        }
+        let made = self.certificate_for(name, "u1");
+        self.put_node(name, "u1", &made);
+        nodes.insert(name.to_owned(), made.clone());
+        made
+    }
+
+    /// A certificate with a key of its own for the Node of that UID.
+    pub(super) fn certificate_for(&self, name: &str, uid: &str) -> Identity {
+        let uris = [format!("urn:uuid:{uid}")];
+        self.issue(&format!("system:node:{name}"), "system:nodes", &uris)
+    }
+
+    pub(super) fn put_node(&self, name: &str, uid: &str, holder: &Identity) {
+        let pin = pki::ca_hash(&holder.certificate).unwrap();
+        let json = format!(
+            r#"{{"metadata":{{"name":"{name}","uid":"{uid}","annotations":{{"{PIN}":"{pin}"}}}}}}"#
+        );
+        self.mirror.put(&Key::of("", "nodes", "", name), &json);
     }
 
     pub(super) fn authority(&self) -> &str {
@@ -81,6 +109,10 @@ impl World {
     }
 
     pub(super) fn identity(&self, common_name: &str, group: &str) -> Identity {
+        self.issue(common_name, group, &[])
+    }
+
+    fn issue(&self, common_name: &str, group: &str, uris: &[String]) -> Identity {
         identity(
             pki::issue(
                 &self.ca.0,
@@ -90,6 +122,7 @@ impl World {
                     organizations: &[group.into()],
                     dns_names: &[],
                     ip_addresses: &[],
+                    uris,
                     days: 5,
                     server: false,
                     client: true,
@@ -158,7 +191,7 @@ pub(super) fn synced(client: &HubClient) {
     wait_for(client, |event| *event == ClientEvent::Synced);
 }
 
-fn failure(client: &HubClient) -> String {
+pub(super) fn failure(client: &HubClient) -> String {
     match wait_for(client, |event| matches!(event, ClientEvent::Disconnected { .. })) {
         ClientEvent::Disconnected { reason, .. } => reason,
         _ => unreachable!(),
@@ -371,8 +404,7 @@ fn a_second_connection_of_a_node_ends_the_first() {
 
 #[test]
 fn a_hub_that_comes_back_is_found_again() {
-    let World { ca, runtime, mirror, server } = World::new();
-    let world = World { ca, runtime, mirror, server };
+    let world = World::new();
     let store = Memory::default();
     let client = world.client("n1", &store);
     synced(&client);
@@ -443,7 +475,7 @@ fn new_certificates_are_taken_without_dropping_the_link() {
     let world = World::new();
     let client = world.client("n1", &Memory::default());
     synced(&client);
-    client.set_certificate(&world.node_identity("n1")).unwrap();
+    client.set_certificate(&world.certificate_for("n1", "u1")).unwrap();
     assert!(client.status().connected);
     assert!(
         client.set_certificate(&Identity { certificate: "x".into(), key: "y".into() }).is_err()

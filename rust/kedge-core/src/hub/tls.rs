@@ -15,7 +15,7 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, RootCertStore, ServerConfig, version::TLS13,
 };
 
-use crate::pki;
+use crate::pki::{self, Details};
 use crate::{Error, Kind, Result};
 
 /// The group of a node's certificate.
@@ -68,8 +68,9 @@ pub(crate) fn client_config(identity: &Identity, ca: &str) -> Result<Arc<ClientC
     Ok(Arc::new(config))
 }
 
-/// The node named by a certificate: `system:node:NAME` in the group `system:nodes`, in its time.
-pub(crate) fn node_of(certificate: &CertificateDer<'_>, now: i64) -> Result<String> {
+/// The node named by a certificate, `system:node:NAME` in the group `system:nodes`, in its time; and
+/// all that it says.
+pub(crate) fn node_of(certificate: &CertificateDer<'_>, now: i64) -> Result<(String, Details)> {
     let details = pki::inspect_der(certificate)?;
     let named = details.common_name.strip_prefix(NODE_PREFIX).filter(|name| !name.is_empty());
     let Some(name) = named.filter(|_| details.organizations.iter().any(|o| o == NODES_GROUP))
@@ -81,9 +82,10 @@ pub(crate) fn node_of(certificate: &CertificateDer<'_>, now: i64) -> Result<Stri
     };
     // A resumed session is not verified anew, so its certificate may have run out meanwhile.
     if now > details.not_after {
-        return Err(refused(format!("the certificate of {name} has expired")));
+        let message = format!("the certificate of {name} has expired: join it again with a token");
+        return Err(refused(message));
     }
-    Ok(name.to_owned())
+    Ok((name.to_owned(), details))
 }
 
 /// Whether a certificate is that of an API server, in its time.
@@ -201,6 +203,7 @@ mod tests {
             organizations: &[organization.into()],
             dns_names: &[],
             ip_addresses: &[],
+            uris: &[],
             days: 1,
             server: false,
             client: true,
@@ -212,7 +215,7 @@ mod tests {
     #[test]
     fn a_node_is_named_by_its_certificate_and_its_group() {
         let own = certificate("system:node:edge-1", NODES_GROUP);
-        assert_eq!(node_of(&own, 0).unwrap(), "edge-1");
+        assert_eq!(node_of(&own, 0).unwrap().0, "edge-1");
         for (name, group) in [
             ("edge-1", NODES_GROUP),
             ("system:node:", NODES_GROUP),
@@ -227,7 +230,7 @@ mod tests {
     fn a_resumed_session_does_not_outlive_its_certificate() {
         let own = certificate("system:node:edge-1", NODES_GROUP);
         let error = node_of(&own, i64::from(u32::MAX)).unwrap_err();
-        assert_eq!(error.message, "the certificate of edge-1 has expired");
+        assert!(error.message.starts_with("the certificate of edge-1 has expired"), "{error}");
     }
 
     #[test]

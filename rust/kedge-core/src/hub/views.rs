@@ -70,6 +70,11 @@ impl Engine {
         let mut state = self.lock();
         let mut woken: Vec<Arc<Peer>> = Vec::new();
         for changed in batch {
+            if changed.key.resource == "nodes"
+                && let Some(peer) = state.peers.get(changed.key.name.as_str())
+            {
+                peer.admit(changed.value.as_deref());
+            }
             for emit in state.views.apply(changed, &|key| self.read(key)) {
                 if let Some(peer) = state.peers.get(&emit.node) {
                     peer.offer(emit.change);

@@ -39,6 +39,7 @@ fn issued(ca: &(String, String), name: &str, server: bool) -> (String, String) {
         organizations: &["system:masters".to_owned()],
         dns_names: &[],
         ip_addresses: &["127.0.0.1".to_owned()],
+        uris: &[],
         days: 1,
         server,
         client: !server,

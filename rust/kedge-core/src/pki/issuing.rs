@@ -29,6 +29,8 @@ pub struct Issue<'a> {
     pub dns_names: &'a [String],
     /// Addresses that a server answers at.
     pub ip_addresses: &'a [String],
+    /// What else it is for, such as the object that it stands for.
+    pub uris: &'a [String],
     /// Days from now on; certificates are dated back by five minutes.
     pub days: u32,
     /// May serve.
@@ -76,21 +78,13 @@ pub fn make_csr_with_key(common_name: &str, organizations: &[String], key: &str)
     request(common_name, organizations, &read_key(key)?)
 }
 
-/// A client certificate for the key of a request. The request proves that its sender holds the key
-/// and gives nothing else: every name in the certificate is the caller's.
-pub fn sign_csr(
-    ca_cert: &str,
-    ca_key: &str,
-    csr: &str,
-    common_name: &str,
-    organizations: &[String],
-    days: u32,
-) -> Result<String> {
+/// A certificate for the key of a request. The request proves that its sender holds the key and
+/// gives nothing else: every name in the certificate is the caller's.
+pub fn sign_csr(ca_cert: &str, ca_key: &str, csr: &str, wanted: &Issue<'_>) -> Result<String> {
     let der = reading::request_key(csr)?;
     let key = rcgen::SubjectPublicKeyInfo::from_der(&der)
         .map_err(|error| refused(format!("certificate request: unusable key: {error}")))?;
-    let wanted = Issue { common_name, organizations, days, client: true, ..Issue::default() };
-    sign(ca_cert, ca_key, &wanted, &key)
+    sign(ca_cert, ca_key, wanted, &key)
 }
 
 fn sign(
@@ -154,7 +148,7 @@ fn subject(common_name: &str, organizations: &[String]) -> Result<DistinguishedN
 }
 
 fn alternative_names(wanted: &Issue<'_>) -> Result<Vec<SanType>> {
-    let count = wanted.dns_names.len() + wanted.ip_addresses.len();
+    let count = wanted.dns_names.len() + wanted.ip_addresses.len() + wanted.uris.len();
     if count > MAX_ALTERNATIVE_NAMES {
         return Err(invalid(format!(
             "alternative names: wanted at most {MAX_ALTERNATIVE_NAMES}, got: {count}"
@@ -173,6 +167,14 @@ fn alternative_names(wanted: &Issue<'_>) -> Result<Vec<SanType>> {
             invalid(format!("IP address: wanted an IPv4 or IPv6 address, got: {address}"))
         })?;
         names.push(SanType::IpAddress(parsed));
+    }
+    for uri in wanted.uris {
+        limited("URI", uri)?;
+        let uri = uri
+            .as_str()
+            .try_into()
+            .map_err(|_error: rcgen::Error| invalid(format!("URI: wanted ASCII, got: {uri}")))?;
+        names.push(SanType::URI(uri));
     }
     Ok(names)
 }
@@ -237,6 +239,10 @@ mod tests {
         create_ca("kedge-ca", 10).unwrap()
     }
 
+    fn client(common_name: &str) -> Issue<'_> {
+        Issue { common_name, days: 1, client: true, ..Issue::default() }
+    }
+
     #[test]
     fn a_server_certificate_carries_the_names_asked_for() {
         let (ca, ca_key) = authority();
@@ -265,9 +271,12 @@ mod tests {
         let (ca, ca_key) = authority();
         let (csr, key) = make_csr("system:masters", &["system:masters".to_owned()]).unwrap();
         let groups = ["system:nodes".to_owned()];
-        let certificate = sign_csr(&ca, &ca_key, &csr, "system:node:a", &groups, 1).unwrap();
+        let uris = ["urn:uuid:1-2".to_owned()];
+        let wanted = Issue { organizations: &groups, uris: &uris, ..client("system:node:a") };
+        let certificate = sign_csr(&ca, &ca_key, &csr, &wanted).unwrap();
         let details = inspect(&certificate).unwrap();
         assert_eq!(details.common_name, "system:node:a");
+        assert_eq!(details.sans, ["URI:urn:uuid:1-2"]);
         assert_eq!(details.organizations, groups);
         assert!(super::super::same_key(&certificate, &key).unwrap());
     }
@@ -280,7 +289,7 @@ mod tests {
         let last = der.len() - 1;
         der[last] ^= 1;
         let damaged = pem::encode("CERTIFICATE REQUEST", &der);
-        let error = sign_csr(&ca, &ca_key, &damaged, "a", &[], 1).unwrap_err();
+        let error = sign_csr(&ca, &ca_key, &damaged, &client("a")).unwrap_err();
         assert_eq!(error.kind, Kind::Certificate);
         assert!(error.message.contains("signature"), "{error}");
     }
@@ -289,7 +298,7 @@ mod tests {
     fn an_authority_with_the_key_of_another_is_refused() {
         let ((ca, _), (_, other_key)) = (authority(), authority());
         let (csr, _key) = make_csr("a", &[]).unwrap();
-        let error = sign_csr(&ca, &other_key, &csr, "a", &[], 1).unwrap_err();
+        let error = sign_csr(&ca, &other_key, &csr, &client("a")).unwrap_err();
         assert!(error.message.contains("not the one of the certificate"), "{error}");
     }
 
