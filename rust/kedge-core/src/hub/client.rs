@@ -3,7 +3,7 @@
 //!
 //! `run` connects, drives the link until it ends, and waits. The first attempt after a link that
 //! held comes at once; further ones after a full-jitter backoff of at most 30 seconds, or after
-//! what the hub asked for. While the hub cannot be reached, a one-byte probe about once a second
+//! what the hub asked for. While the hub cannot be reached, a one-byte probe every 0.4 to 0.8 s
 //! ends the wait as soon as it can (decision 0051). What arrives is committed to the store and
 //! acknowledged after that; reports are followed in the store (`follow`).
 
@@ -344,7 +344,7 @@ async fn pause(shared: &Arc<Shared>, wait: u64, unreachable: bool, probed: bool)
         }
         let mut must_fail = probed;
         loop {
-            tokio::time::sleep(Duration::from_millis(700 + random_below(500))).await;
+            tokio::time::sleep(Duration::from_millis(400 + random_below(400))).await;
             match dial::probe(&target).await {
                 Ok(()) if !must_fail => return true,
                 Ok(()) => {}
