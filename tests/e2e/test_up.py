@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.rig.containerd import Containerd
+from tests.rig.mounts import mounts_below
 from tests.rig.processes import (
     Process,
     children,
@@ -172,7 +173,42 @@ def test_with_a_node_a_deployment_runs_as_containers(
         assert "agent     stopped" in stopped
         assert "default/web-" in stopped
         assert len(containerd.running_containers()) == 2
+        assert mounts_below(up.directory) == [f"{up.directory}/edge/memory"]
     finally:
         up.stop()
         containerd.stop()
         up.unmount()
+
+
+@pytest.mark.timeout(120)
+def test_when_no_pod_runs_a_node_leaves_nothing_outside_its_directory(
+    tmp_path: Path, containerd: Containerd
+) -> None:
+    up = Up(tmp_path, "--node-name", "clean", "--runtime-endpoint", containerd.endpoint)
+    process = up.start()
+    try:
+        wait_until(lambda: "node clean is Ready" in process.tail(), 30, "a node", alive=process)
+        up.kubectl("apply", "-f", "-", given=DEPLOYMENT)
+        up.kubectl("rollout", "status", "deployment/web", "--timeout=40s")
+        assert mounts_below(up.directory)
+        namespaces = containerd.network_namespaces()
+        assert len(namespaces) == 2
+        uids = {pod["metadata"]["uid"] for pod in pods(up)}
+        up.kubectl("delete", "deployment", "web")
+        wait_until(lambda: not pods(up), 30, "the pods are gone", alive=process)
+        assert up.stop() == 0
+        assert mounts_below(up.directory) == []
+        assert not (up.directory / "edge" / "memory").exists()
+        assert list((up.directory / "edge" / "pods").iterdir()) == []
+        assert containerd.all_containers() == []
+        assert not [path for path in namespaces if Path(path).exists()]
+        assert not [uid for uid in uids if list(Path("/var/log/pods").glob(f"*{uid}*"))]
+    finally:
+        up.stop()
+        containerd.stop()
+        up.unmount()
+
+
+def pods(up: Up) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(up.kubectl("get", "pods", "-o", "json"))["items"]
+    return found

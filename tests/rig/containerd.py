@@ -143,6 +143,16 @@ class Containerd:
         )
         return found
 
+    def network_namespaces(self) -> set[str]:
+        """Paths of the network namespaces that CNI made for containers."""
+        found = set()
+        for container in self.all_containers():
+            spec = json.loads(self.ctr("containers", "info", container)).get("Spec", {})
+            for entry in spec.get("linux", {}).get("namespaces", []):
+                if entry["type"] == "network" and "/netns/cni-" in entry.get("path", ""):
+                    found.add(str(entry["path"]))
+        return found
+
     def shims(self) -> list[int]:
         """The process ids of our shims."""
         return leftovers.processes_of("containerd-shim", str(self.socket))
@@ -216,20 +226,15 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
             self._process.stop()
 
     def _clear(self) -> None:
-        namespaces = set()
+        namespaces = self.network_namespaces()
         for container in self.all_containers():
-            spec = json.loads(self.ctr("containers", "info", container)).get("Spec", {})
-            for entry in spec.get("linux", {}).get("namespaces", []):
-                if entry["type"] == "network" and "/netns/cni-" in entry.get("path", ""):
-                    namespaces.add(Path(entry["path"]).name)
             self.ctr("tasks", "kill", "--signal", "SIGKILL", "--all", container, check=False)
         for container in self.all_containers():
             self.ctr("tasks", "delete", "--force", container, check=False)
             self.ctr("containers", "delete", container, check=False)
-        for name in namespaces:
-            subprocess.run(
-                ["ip", "netns", "delete", name], capture_output=True, check=False, env=_env()
-            )
+        for path in namespaces:
+            command = ["ip", "netns", "delete", Path(path).name]
+            subprocess.run(command, capture_output=True, check=False, env=_env())
         data = self.directory / "cni-data"
         for path in data.glob("*/[0-9]*"):
             path.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ from kedge.edge.kubelet.serving.face import KubeletServer
 from kedge.edge.kubelet.serving.routes import Routes
 from kedge.edge.kubelet.summary import Summary, pod_summary
 from kedge.edge.kubelet.tools import Facts, Paths, Tools
-from kedge.edge.kubelet.volumes import Volumes
+from kedge.edge.kubelet.volumes import VolumeError, Volumes
 from kedge.edge.replica import Replica
 from kedge.edge.runtime.cri import CriRuntime
 from kedge.edge.runtime.prober import NetworkProber
@@ -81,12 +81,12 @@ class Agent:
         self.reporter = Reporter(store, node)
         self.recorder = Recorder(store, node)
         pods = config.data_dir / "pods"
-        volumes = Volumes(pods, config.data_dir / "memory", lambda: self.facts.place(()))
+        self.volumes = Volumes(pods, config.data_dir / "memory", lambda: self.facts.place(()))
         parallel = config.sandbox_parallelism or default_parallelism()
         tools = Tools(
             runtime=self.cri,
             objects=StoreObjects(store),
-            volumes=volumes,
+            volumes=self.volumes,
             images=Images(self.cri),
             prober=self.prober,
             recorder=self.recorder,
@@ -118,6 +118,12 @@ class Agent:
         if self._replica.set_aside is not None:
             text = f"the node's store was damaged and is set aside: {self._replica.set_aside.name}"
             self.recorder.node("StoreSetAside", text, warning=True)
+        try:
+            await self._run()
+        finally:
+            self._leave_no_memory()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._replica.store.run())
             group.create_task(self.cri.run())
@@ -138,6 +144,13 @@ class Agent:
             gc.collect()
             gc.freeze()
             _log.info("the agent runs node=%s version=%s", self._config.node_name, VERSION)
+
+    def _leave_no_memory(self) -> None:
+        """Containers go on using their volumes; without any, no mount outlives the agent."""
+        try:
+            self.volumes.close()
+        except VolumeError as error:
+            _log.warning("the memory of volumes stays mounted: %s", error)
 
     async def _ask_cgroup_driver(self) -> str:
         """What the runtime says, else what the node has; waits for the runtime a little."""

@@ -176,6 +176,22 @@ def test_one_tmpfs_serves_all_pods_and_a_restarted_agent(rig: Rig) -> None:
     assert list(rig.mounts.points) == [str(rig.path / "memory")]
 
 
+def test_the_tmpfs_goes_with_an_agent_that_leaves_no_volumes_and_stays_with_one_that_does(
+    rig: Rig,
+) -> None:
+    rig.volumes.close()
+    rig.objects.secret("s", {"k": b"1"})
+    rig.prepare({"name": "s", "secret": {"secretName": "s"}})
+    rig.volumes.close()
+    assert len(rig.mounts.points) == 1
+    rig.volumes.remove("uid-1")
+    rig.volumes.close()
+    assert not rig.mounts.points
+    assert not (rig.path / "memory").exists()
+    rig.prepare({"name": "s", "secret": {"secretName": "s"}})
+    assert len(rig.mounts.points) == 1
+
+
 def test_a_refresh_swaps_all_files_at_once_and_keeps_nothing_old(rig: Rig) -> None:
     rig.objects.config_map("conf", {"a": "1", "gone": "x"})
     where = rig.prepare(config())["v"]

@@ -96,9 +96,19 @@ class Volumes:
                 raise VolumeError(f"cannot remove {directory}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Takes the node's tmpfs away: only when no pod is left and none will come."""
-        unmount_below(self._mounter, self._memory)
+        """Takes the node's tmpfs away, unless a pod has volumes in it; none may come any more.
+
+        Raises:
+            VolumeError: it cannot be unmounted or removed.
+        """
         self._has_memory = False
+        try:
+            if not self._memory.exists() or any(self._memory.iterdir()):
+                return
+            unmount_below(self._mounter, self._memory)
+            self._memory.rmdir()
+        except OSError as error:
+            raise VolumeError(f"cannot remove {self._memory}: {error.strerror}") from error
 
     def _prepare(self, pod: Pod, volume: dict[str, Any], objects: Objects) -> str:
         kind, name = payloads.kind_of(volume), volume["name"]
