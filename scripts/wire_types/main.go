@@ -19,9 +19,15 @@ import (
 	authentication "k8s.io/api/authentication/v1"
 	authorization "k8s.io/api/authorization/v1"
 	autoscaling "k8s.io/api/autoscaling/v1"
+	certificates "k8s.io/api/certificates/v1beta1"
 	coordination "k8s.io/api/coordination/v1"
 	core "k8s.io/api/core/v1"
+	discovery "k8s.io/api/discovery/v1"
+	node "k8s.io/api/node/v1"
 	policy "k8s.io/api/policy/v1"
+	rbac "k8s.io/api/rbac/v1"
+	scheduling "k8s.io/api/scheduling/v1"
+	storage "k8s.io/api/storage/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -29,7 +35,11 @@ var roots = []any{
 	core.ConfigMap{}, core.Event{}, core.Namespace{}, core.Node{}, core.Pod{}, core.Secret{}, core.Service{},
 	core.ServiceAccount{}, core.Binding{}, apps.DaemonSet{}, apps.Deployment{}, apps.ReplicaSet{}, coordination.Lease{},
 	authentication.SelfSubjectReview{}, authentication.TokenReview{}, authentication.TokenRequest{},
-	authorization.SelfSubjectAccessReview{}, autoscaling.Scale{}, policy.Eviction{}, meta.DeleteOptions{},
+	authorization.SelfSubjectAccessReview{}, authorization.SubjectAccessReview{}, autoscaling.Scale{},
+	policy.Eviction{}, meta.DeleteOptions{}, core.Endpoints{}, core.PersistentVolume{}, core.PersistentVolumeClaim{},
+	certificates.ClusterTrustBundle{}, discovery.EndpointSlice{}, node.RuntimeClass{}, rbac.ClusterRole{},
+	rbac.ClusterRoleBinding{}, rbac.Role{}, rbac.RoleBinding{}, scheduling.PriorityClass{}, storage.CSIDriver{},
+	storage.CSINode{}, storage.CSIStorageCapacity{}, storage.StorageClass{}, storage.VolumeAttachment{},
 }
 
 var scalars = map[string]string{
@@ -116,8 +126,8 @@ func describe(kind reflect.Type) string {
 // short turns k8s.io/api/core/v1.Pod into core.v1.Pod.
 func short(kind reflect.Type) string {
 	parts := strings.Split(kind.PkgPath(), "/")
-	if last := parts[len(parts)-1]; last == "v1" {
-		return parts[len(parts)-2] + ".v1." + kind.Name()
+	if last := parts[len(parts)-1]; strings.HasPrefix(last, "v1") {
+		return parts[len(parts)-2] + "." + last + "." + kind.Name()
 	}
 	return parts[len(parts)-1] + "." + kind.Name()
 }

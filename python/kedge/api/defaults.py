@@ -46,9 +46,10 @@ def pod_spec(spec: Object) -> None:
 
 
 def containers(spec: Object) -> Iterator[Object]:
-    """Init and ordinary containers."""
+    """Init, ordinary and ephemeral containers."""
     yield from spec.get("initContainers", ())
     yield from spec.get("containers", ())
+    yield from spec.get("ephemeralContainers", ())
 
 
 def pull_policy(image: str) -> str:
@@ -117,6 +118,8 @@ def _volume(volume: Object) -> None:
                 source["serviceAccountToken"].setdefault("expirationSeconds", 3600)
             if "downwardAPI" in source:
                 _downward(source["downwardAPI"])
+    if "ephemeral" in volume and "volumeClaimTemplate" in volume["ephemeral"]:
+        claim_spec(volume["ephemeral"]["volumeClaimTemplate"].setdefault("spec", {}))
 
 
 def _downward(source: Object) -> None:
@@ -228,12 +231,78 @@ def _node(obj: Object) -> None:
         status.setdefault("allocatable", dict(status["capacity"]))
 
 
+def claim_spec(spec: Object) -> None:
+    """The defaults of a claim's spec, also of one in a pod's volume."""
+    spec.setdefault("volumeMode", "Filesystem")
+
+
+def _claim(obj: Object) -> None:
+    claim_spec(obj.setdefault("spec", {}))
+    obj.setdefault("status", {}).setdefault("phase", "Pending")
+
+
+def _volume_object(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
+    spec.setdefault("volumeMode", "Filesystem")
+    if "hostPath" in spec:
+        spec["hostPath"].setdefault("type", "")
+    obj.setdefault("status", {}).setdefault("phase", "Pending")
+
+
+def _storage_class(obj: Object) -> None:
+    obj.setdefault("reclaimPolicy", "Delete")
+    obj.setdefault("volumeBindingMode", "Immediate")
+
+
+def _csi_driver(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    for field, value in (
+        ("attachRequired", True),
+        ("fsGroupPolicy", "ReadWriteOnceWithFSType"),
+        ("podInfoOnMount", False),
+        ("requiresRepublish", False),
+        ("seLinuxMount", False),
+        ("storageCapacity", False),
+    ):
+        spec.setdefault(field, value)
+    spec.setdefault("volumeLifecycleModes", ["Persistent"])
+
+
+def _priority_class(obj: Object) -> None:
+    obj.setdefault("preemptionPolicy", "PreemptLowerPriority")
+
+
+def _binding(obj: Object) -> None:
+    """The group of a role is the only one there is; subjects are found by their kind."""
+    group = "rbac.authorization.k8s.io"
+    if "roleRef" in obj and not obj["roleRef"].get("apiGroup"):
+        obj["roleRef"]["apiGroup"] = group
+    for subject in obj.get("subjects") or ():
+        if subject.get("kind") in ("Group", "User"):
+            subject.setdefault("apiGroup", group)
+
+
+def _endpoint_slice(obj: Object) -> None:
+    for port in obj.get("ports") or ():
+        port.setdefault("name", "")
+        port.setdefault("protocol", "TCP")
+
+
 _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "pods"): _pod,
     ("", "services"): _service,
     ("", "secrets"): _secret,
     ("", "namespaces"): _namespace,
     ("", "nodes"): _node,
+    ("", "persistentvolumeclaims"): _claim,
+    ("", "persistentvolumes"): _volume_object,
+    ("discovery.k8s.io", "endpointslices"): _endpoint_slice,
+    ("rbac.authorization.k8s.io", "clusterrolebindings"): _binding,
+    ("rbac.authorization.k8s.io", "rolebindings"): _binding,
+    ("scheduling.k8s.io", "priorityclasses"): _priority_class,
+    ("storage.k8s.io", "csidrivers"): _csi_driver,
+    ("storage.k8s.io", "storageclasses"): _storage_class,
     ("apps", "deployments"): _deployment,
     ("apps", "replicasets"): _replica_set,
     ("apps", "daemonsets"): _daemon_set,

@@ -94,9 +94,12 @@ STATUS = Subresource("status", ("get", "patch", "update"))
 SCALE = Subresource("scale", ("get", "patch", "update"), "autoscaling", "v1", "Scale")
 CORE = "io.k8s.api.core.v1."
 APPS = "io.k8s.api.apps.v1."
+RBAC = "io.k8s.api.rbac.v1."
+STORAGE = "io.k8s.api.storage.v1."
 
 KINDS: tuple[Kind, ...] = (
     Kind("", "v1", "ConfigMap", "configmaps", "configmap", True, CORE + "ConfigMap", ("cm",)),
+    Kind("", "v1", "Endpoints", "endpoints", "endpoints", True, CORE + "Endpoints", ("ep",)),
     Kind("", "v1", "Event", "events", "event", True, CORE + "Event", ("ev",)),
     Kind(
         "", "v1", "Namespace", "namespaces", "namespace", False, CORE + "Namespace", ("ns",), (),
@@ -109,14 +112,24 @@ KINDS: tuple[Kind, ...] = (
         has_status=True,
     ),
     Kind(
+        "", "v1", "PersistentVolume", "persistentvolumes", "persistentvolume", False, CORE + "PersistentVolume", ("pv",),
+        (), (STATUS,), has_status=True,
+    ),
+    Kind(
+        "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "persistentvolumeclaim", True,
+        CORE + "PersistentVolumeClaim", ("pvc",), (), (STATUS,), has_status=True,
+    ),
+    Kind(
         "", "v1", "Pod", "pods", "pod", True, CORE + "Pod", ("po",), ("all",),
         (
             Subresource("attach", ("create", "get"), "", "v1", "PodAttachOptions"),
             Subresource("binding", ("create",), "", "v1", "Binding"),
+            Subresource("ephemeralcontainers", ("get", "patch", "update")),
             Subresource("eviction", ("create",), "policy", "v1", "Eviction"),
             Subresource("exec", ("create", "get"), "", "v1", "PodExecOptions"),
             Subresource("log", ("get",), "", "v1", "Pod"),
             Subresource("portforward", ("create", "get"), "", "v1", "PodPortForwardOptions"),
+            Subresource("resize", ("get", "patch", "update")),
             STATUS,
         ),
         has_status=True, has_generation=True,
@@ -143,7 +156,44 @@ KINDS: tuple[Kind, ...] = (
         (SCALE, STATUS), has_status=True, has_generation=True,
     ),
     Kind(
+        "certificates.k8s.io", "v1beta1", "ClusterTrustBundle", "clustertrustbundles", "clustertrustbundle", False,
+        "io.k8s.api.certificates.v1beta1.ClusterTrustBundle",
+    ),
+    Kind(
         "coordination.k8s.io", "v1", "Lease", "leases", "lease", True, "io.k8s.api.coordination.v1.Lease",
+    ),
+    Kind(
+        "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice", True,
+        "io.k8s.api.discovery.v1.EndpointSlice",
+    ),
+    Kind(
+        "node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "runtimeclass", False, "io.k8s.api.node.v1.RuntimeClass",
+    ),
+    Kind(
+        "rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "clusterrole", False, RBAC + "ClusterRole",
+    ),
+    Kind(
+        "rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "clusterrolebinding", False,
+        RBAC + "ClusterRoleBinding",
+    ),
+    Kind("rbac.authorization.k8s.io", "v1", "Role", "roles", "role", True, RBAC + "Role"),
+    Kind(
+        "rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", "rolebinding", True, RBAC + "RoleBinding",
+    ),
+    Kind(
+        "scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", "priorityclass", False,
+        "io.k8s.api.scheduling.v1.PriorityClass", ("pc",),
+    ),
+    Kind("storage.k8s.io", "v1", "CSIDriver", "csidrivers", "csidriver", False, STORAGE + "CSIDriver"),
+    Kind("storage.k8s.io", "v1", "CSINode", "csinodes", "csinode", False, STORAGE + "CSINode"),
+    Kind(
+        "storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities", "csistoragecapacity", True,
+        STORAGE + "CSIStorageCapacity",
+    ),
+    Kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass", False, STORAGE + "StorageClass", ("sc",)),
+    Kind(
+        "storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", "volumeattachment", False,
+        STORAGE + "VolumeAttachment", (), (), (STATUS,), has_status=True,
     ),
 )  # fmt: skip
 
@@ -161,6 +211,10 @@ REVIEWS: tuple[Kind, ...] = (
     Kind(
         "authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews",
         "selfsubjectaccessreview", False, "io.k8s.api.authorization.v1.SelfSubjectAccessReview", verbs=_CREATE,
+    ),
+    Kind(
+        "authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", "subjectaccessreview", False,
+        "io.k8s.api.authorization.v1.SubjectAccessReview", verbs=_CREATE,
     ),
 )  # fmt: skip
 

@@ -65,7 +65,7 @@ def _message_of(api_version: str, kind: str) -> str:
     if kind == "DeleteOptions":
         return "meta.v1.DeleteOptions"
     group, slash, version = api_version.rpartition("/")
-    name = f"{group.removesuffix('.k8s.io') if slash else 'core'}.{version}.{kind}"
+    name = f"{group.partition('.')[0] if slash else 'core'}.{version}.{kind}"
     if name not in _messages():
         raise BadRequest(f"no kind {kind!r} is registered for version {api_version!r}")
     return name

@@ -13,7 +13,7 @@ def test_every_kind_is_discovered_with_its_subresources():
         rows = {row["name"]: row for row in documents[kind.base]["resources"]}
         assert rows[kind.resource]["kind"] == kind.kind
         assert {f"{kind.resource}/{one.name}" for one in kind.subresources} <= rows.keys()
-    assert rows["leases"]["namespaced"]
+        assert rows[kind.resource]["namespaced"] == kind.namespaced
     scale = next(
         row for row in documents["/apis/apps/v1"]["resources"] if row["name"] == "deployments/scale"
     )
@@ -27,7 +27,7 @@ def test_aggregated_discovery_has_the_same_resources():
     assert "apps" in [item["metadata"]["name"] for item in rest]
     pods = next(row for row in core[0]["versions"][0]["resources"] if row["resource"] == "pods")
     streams = {"attach", "exec", "log", "portforward"}
-    own = {"binding", "eviction", "status"}
+    own = {"binding", "ephemeralcontainers", "eviction", "resize", "status"}
     assert {one["subresource"] for one in pods["subresources"]} == own | streams
 
 

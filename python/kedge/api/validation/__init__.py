@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kedge.api.validation import config, metadata, nodes, pods, services, workloads
+from kedge.api.validation import (
+    access,
+    config,
+    endpoints,
+    metadata,
+    nodes,
+    pods,
+    services,
+    storage,
+    workloads,
+)
 from kedge.api.validation.problems import Problems
 
 if TYPE_CHECKING:
@@ -37,8 +47,14 @@ def validate(kind: Kind, obj: Object) -> None:
         problems.raise_for(kind.group, kind.kind, obj["metadata"].get("name", ""))
 
 
-def validate_update(kind: Kind, new: Object, old: Object) -> None:
+def validate_update(kind: Kind, new: Object, old: Object, subresource: str = "") -> None:
     """Checks an object by itself and against what it was.
+
+    Args:
+        kind: its kind.
+        new: as it is to be.
+        old: as it is.
+        subresource: through which it changes, where that has rules of its own.
 
     Raises:
         Invalid: with every cause.
@@ -52,7 +68,8 @@ def validate_update(kind: Kind, new: Object, old: Object) -> None:
         rule = _RULES.get((kind.group, kind.resource))
         if rule is not None:
             rule(new, problems)
-        change = _CHANGES.get((kind.group, kind.resource))
+        resource = f"{kind.resource}/{subresource}" if subresource else kind.resource
+        change = _CHANGES.get((kind.group, resource))
         if change is not None:
             change(new, old, problems)
     if problems.causes:
@@ -79,17 +96,40 @@ _RULES: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     ("", "secrets"): config.validate_secret,
     ("", "events"): config.validate_event,
     ("", "nodes"): nodes.validate,
+    ("", "persistentvolumeclaims"): storage.validate_claim,
+    ("", "persistentvolumes"): storage.validate_volume,
+    ("certificates.k8s.io", "clustertrustbundles"): endpoints.validate_trust_bundle,
     ("coordination.k8s.io", "leases"): config.validate_lease,
+    ("discovery.k8s.io", "endpointslices"): endpoints.validate_slice,
+    ("node.k8s.io", "runtimeclasses"): access.validate_runtime_class,
+    (access.GROUP, "clusterrolebindings"): access.validate_cluster_role_binding,
+    (access.GROUP, "clusterroles"): access.validate_cluster_role,
+    (access.GROUP, "rolebindings"): access.validate_role_binding,
+    (access.GROUP, "roles"): access.validate_role,
+    ("scheduling.k8s.io", "priorityclasses"): access.validate_priority_class,
+    ("storage.k8s.io", "csinodes"): storage.validate_csi_node,
+    ("storage.k8s.io", "storageclasses"): storage.validate_class,
     ("apps", "deployments"): workloads.validate_deployment,
     ("apps", "replicasets"): workloads.validate_replica_set,
     ("apps", "daemonsets"): workloads.validate_daemon_set,
 }
 _CHANGES: dict[tuple[str, str], Callable[[Object, Object, Problems], None]] = {
     ("", "pods"): pods.validate_update,
+    ("", "pods/ephemeralcontainers"): pods.validate_ephemeral,
+    ("", "pods/resize"): pods.validate_resize,
     ("", "services"): services.validate_update,
     ("", "configmaps"): config.validate_config_map_update,
     ("", "secrets"): config.validate_secret_update,
     ("", "nodes"): nodes.validate_update,
+    ("", "persistentvolumeclaims"): storage.validate_claim_update,
+    ("", "persistentvolumes"): storage.validate_volume_update,
+    ("certificates.k8s.io", "clustertrustbundles"): endpoints.validate_trust_bundle_update,
+    ("discovery.k8s.io", "endpointslices"): endpoints.validate_slice_update,
+    ("node.k8s.io", "runtimeclasses"): access.validate_runtime_class_update,
+    (access.GROUP, "clusterrolebindings"): access.validate_binding_update,
+    (access.GROUP, "rolebindings"): access.validate_binding_update,
+    ("scheduling.k8s.io", "priorityclasses"): access.validate_priority_class_update,
+    ("storage.k8s.io", "storageclasses"): storage.validate_class_update,
     ("apps", "deployments"): workloads.validate_update,
     ("apps", "replicasets"): workloads.validate_update,
     ("apps", "daemonsets"): workloads.validate_update,

@@ -51,6 +51,25 @@ def validate_all(spec: Object, path: str, volume_names: set[str], problems: Prob
             _plain_init(container, f"{path}.initContainers[{index}]", problems)
 
 
+def validate_ephemeral(spec: Object, path: str, volume_names: set[str], problems: Problems) -> None:
+    """Ephemeral containers have names of their own among all of the pod's."""
+    seen = {
+        one.get("name", "")
+        for field in ("initContainers", "containers")
+        for one in spec.get(field, ())
+    }
+    for index, container in enumerate(spec.get("ephemeralContainers", ())):
+        where, name = f"{path}[{index}]", container.get("name", "")
+        if not name:
+            problems.required(f"{where}.name")
+        elif name in seen:
+            problems.duplicate(f"{where}.name", name)
+        else:
+            problems.text(f"{where}.name", name, names.label(name))
+        seen.add(name)
+        _container(container, where, volume_names, problems)
+
+
 def _plain_init(container: Object, path: str, problems: Problems) -> None:
     for field in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
         if field in container:

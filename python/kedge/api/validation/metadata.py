@@ -19,6 +19,11 @@ MAX_ANNOTATIONS = 256 * 1024
 NAME_RULES: dict[tuple[str, str], NameRule] = {
     ("", "namespaces"): names.label,
     ("", "services"): names.label_1035,
+    ("certificates.k8s.io", "clustertrustbundles"): names.path_segment,
+    ("rbac.authorization.k8s.io", "clusterrolebindings"): names.path_segment,
+    ("rbac.authorization.k8s.io", "clusterroles"): names.path_segment,
+    ("rbac.authorization.k8s.io", "rolebindings"): names.path_segment,
+    ("rbac.authorization.k8s.io", "roles"): names.path_segment,
 }
 IMMUTABLE = (
     "name",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kedge.api import names
+from kedge.api import names, quantities
 from kedge.api.validation import containers, metadata, volumes
 
 if TYPE_CHECKING:
@@ -190,6 +190,97 @@ def _deadline(before: int | None, after: int | None, problems: Problems) -> None
         problems.invalid(
             "spec.activeDeadlineSeconds", after, "must be less than or equal to previous value"
         )
+
+
+EPHEMERAL_FORBIDDEN = (
+    "lifecycle",
+    "livenessProbe",
+    "ports",
+    "readinessProbe",
+    "resources",
+    "restartPolicy",
+    "startupProbe",
+)
+
+
+def validate_ephemeral(new: Object, old: Object, problems: Problems) -> None:
+    """Ephemeral containers are added, and stay as they are."""
+    path = "spec.ephemeralContainers"
+    spec = new.get("spec", {})
+    added = spec.get("ephemeralContainers") or []
+    before = {one["name"]: one for one in old.get("spec", {}).get("ephemeralContainers") or ()}
+    after = {one.get("name", ""): one for one in added}
+    for name in before.keys() - after.keys():
+        detail = f"existing ephemeral containers {name!r} may not be removed"
+        problems.forbidden(path, detail)
+    for name in before.keys() & after.keys():
+        if before[name] != after[name]:
+            problems.forbidden(path, f"existing ephemeral containers {name!r} may not be changed")
+    volume_names = {one.get("name", "") for one in spec.get("volumes", ())}
+    containers.validate_ephemeral(spec, path, volume_names, problems)
+    for index, one in enumerate(added):
+        for field in EPHEMERAL_FORBIDDEN:
+            if one.get(field):
+                problems.forbidden(
+                    f"{path}[{index}].{field}", "cannot be set for an Ephemeral Container"
+                )
+        target = one.get("targetContainerName")
+        if target and target not in {own["name"] for own in spec.get("containers", ())}:
+            problems.not_found(f"{path}[{index}].targetContainerName", target)
+
+
+def validate_resize(new: Object, old: Object, problems: Problems) -> None:
+    """Only cpu and memory of containers change, and the quality of service stays."""
+    before, after = old.get("spec", {}), new.get("spec", {})
+    changed = False
+    for field in ("containers", "initContainers"):
+        for index, (was, now) in enumerate(
+            zip(before.get(field, ()), after.get(field, ()), strict=True)
+        ):
+            path = f"spec.{field}[{index}].resources"
+            if was.get("resources") == now.get("resources"):
+                continue
+            changed = True
+            if field == "initContainers" and now.get("restartPolicy") != "Always":
+                problems.forbidden(path, "resources for non-sidecar init containers are immutable")
+            _only_cpu_and_memory(
+                was.get("resources") or {}, now.get("resources") or {}, path, problems
+            )
+    if changed and (old.get("status") or {}).get("qosClass") != qos_class(after):
+        problems.invalid(
+            "spec", qos_class(after), "Pod QOS Class may not change as a result of resizing"
+        )
+
+
+def _only_cpu_and_memory(was: Object, now: Object, path: str, problems: Problems) -> None:
+    for part in ("limits", "requests"):
+        before, after = was.get(part) or {}, now.get(part) or {}
+        for name in before.keys() | after.keys():
+            if name not in ("cpu", "memory") and before.get(name) != after.get(name):
+                problems.forbidden(f"{path}.{part}", "only cpu and memory resources are mutable")
+        for name in before.keys() - after.keys():
+            problems.forbidden(f"{path}.{part}", f"resource {part} cannot be removed: {name}")
+    if was.get("claims") != now.get("claims"):
+        problems.forbidden(f"{path}.claims", "only cpu and memory resources are mutable")
+
+
+def qos_class(spec: Object) -> str:
+    """A pod's quality of service, from what its containers request and may use."""
+    guaranteed, anything = True, False
+    for container in (*spec.get("initContainers", ()), *spec.get("containers", ())):
+        resources = container.get("resources", {})
+        requests, limits = resources.get("requests", {}), resources.get("limits", {})
+        for name in ("cpu", "memory"):
+            request, limit = _amount(requests, name), _amount(limits, name)
+            anything = anything or bool(request) or bool(limit)
+            guaranteed = guaranteed and bool(limit) and request == limit
+    if not anything:
+        return "BestEffort"
+    return "Guaranteed" if guaranteed else "Burstable"
+
+
+def _amount(amounts: Object, name: str) -> Any:
+    return quantities.parse(amounts[name]) if name in amounts else 0
 
 
 def validate_status(status: Object, problems: Problems) -> None:

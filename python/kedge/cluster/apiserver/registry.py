@@ -381,6 +381,8 @@ class Registry:
             new = change(obj)
             if subresource == "finalize":
                 new = {**old, "spec": new.get("spec", {})}
+            elif subresource:
+                new = strategies.narrow(subresource, new, old)
             else:
                 strategies.prepare_update(kind, new, old)
             defaults.apply(kind.group, kind.resource, new)
@@ -395,7 +397,7 @@ class Registry:
             if new == old:
                 return old
             strategies.count_generation(kind, new, old)
-            validation.validate_update(kind, new, old)
+            validation.validate_update(kind, new, old, subresource)
             if options.dry_run:
                 return new
             if deletion.is_finished(kind, new):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kedge.api import defaults, quantities
 from kedge.api.meta import new_uid, timestamp
+from kedge.api.validation import pods
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,27 +93,34 @@ def count_generation(kind: Kind, new: Object, old: Object) -> None:
     new["metadata"]["generation"] = generation + 1 if changed else generation
 
 
-def qos_class(spec: Object) -> str:
-    """A pod's quality of service, from what its containers request and may use."""
-    guaranteed, anything = True, False
-    for container in defaults.containers(spec):
-        resources = container.get("resources", {})
-        requests, limits = resources.get("requests", {}), resources.get("limits", {})
-        for name in ("cpu", "memory"):
-            request, limit = _amount(requests, name), _amount(limits, name)
-            anything = anything or bool(request) or bool(limit)
-            guaranteed = guaranteed and bool(limit) and request == limit
-    if not anything:
-        return "BestEffort"
-    return "Guaranteed" if guaranteed else "Burstable"
-
-
-def _amount(amounts: Object, name: str) -> Any:
-    return quantities.parse(amounts[name]) if name in amounts else 0
-
-
 def _create_pod(pod: Object) -> None:
-    pod["status"] = {"phase": "Pending", "qosClass": qos_class(pod.get("spec", {}))}
+    pod["status"] = {"phase": "Pending", "qosClass": pods.qos_class(pod.get("spec", {}))}
+
+
+def narrow(subresource: str, new: Object, old: Object) -> Object:
+    """The old pod with only what this subresource covers taken from the new one."""
+    spec, before = new.get("spec") or {}, old.get("spec") or {}
+    if subresource == "ephemeralcontainers":
+        return {
+            **old,
+            "spec": {**before, "ephemeralContainers": spec.get("ephemeralContainers") or []},
+        }
+    changed = dict(before)
+    for field in ("containers", "initContainers"):
+        wanted = {one.get("name"): one.get("resources") for one in spec.get(field) or ()}
+        policies = {one.get("name"): one.get("resizePolicy") for one in spec.get(field) or ()}
+        if field in before:
+            changed[field] = [
+                {
+                    **one,
+                    **({"resources": wanted[one["name"]] or {}} if one["name"] in wanted else {}),
+                    **(
+                        {"resizePolicy": policies[one["name"]]} if policies.get(one["name"]) else {}
+                    ),
+                }
+                for one in before[field]
+            ]
+    return {**old, "spec": changed}
 
 
 def _create_namespace(namespace: Object) -> None:
@@ -123,6 +130,10 @@ def _create_namespace(namespace: Object) -> None:
         finalizers.append("kubernetes")
 
 
+def _create_pending(obj: Object) -> None:
+    obj["status"] = {"phase": "Pending"}
+
+
 def _update_namespace(new: Object, old: Object) -> None:
     new["spec"] = old.get("spec", {})
 
@@ -130,6 +141,8 @@ def _update_namespace(new: Object, old: Object) -> None:
 _CREATE: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "pods"): _create_pod,
     ("", "namespaces"): _create_namespace,
+    ("", "persistentvolumeclaims"): _create_pending,
+    ("", "persistentvolumes"): _create_pending,
 }
 _UPDATE: dict[tuple[str, str], Callable[[Object, Object], None]] = {
     ("", "namespaces"): _update_namespace,
