@@ -17,6 +17,7 @@ PACKAGES = {
     "kedge.api",
     "kedge.edge",
     "kedge.errors",
+    "kedge.faults",
     "kedge.hub",
     "kedge.logs",
     "kedge.metrics",

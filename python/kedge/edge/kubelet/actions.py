@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kedge import faults
 from kedge.edge.kubelet import (
     cgroups,
     containers,
@@ -90,6 +91,8 @@ class Actions:
             if text not in self._said:
                 self._said.add(text)
                 self._event("NotHonoured", text)
+        if __debug__:
+            faults.point("pod.volumes.asked")
         try:
             worker.volumes = self._tools.volumes.prepare(worker.pod, self._tools.objects)
         except (KedgeError, OSError) as error:
@@ -99,6 +102,8 @@ class Actions:
                 self._event("FailedMount", f"MountVolume.SetUp failed: {error}")
             return
         worker.memory.failures.pop(plan.VOLUMES, None)
+        if __debug__:
+            faults.point("pod.volumes.prepared")
         self.mark_expired_tokens(now)
 
     def refresh_volumes(self) -> None:
@@ -130,7 +135,11 @@ class Actions:
         try:
             _make_directory(layout.log_directory)
             async with self._tools.sandbox_limit:
+                if __debug__:
+                    faults.point("pod.sandbox.asked")
                 sandbox_id = await runtime.run_sandbox(config)
+                if __debug__:
+                    faults.point("pod.sandbox.created")
                 status = await runtime.sandbox_status(sandbox_id)
         except (RuntimeFailure, OSError) as error:
             delay = worker.memory.delay(plan.SANDBOX, FIRST_DELAY_SECONDS)
@@ -146,6 +155,8 @@ class Actions:
         worker = self._worker
         try:
             await self._tools.runtime.stop_sandbox(sandbox_id)
+            if __debug__:
+                faults.point("pod.finished.sandbox.stopped")
             status = await self._tools.runtime.sandbox_status(sandbox_id)
         except RuntimeFailure as error:
             self._retry(plan.SANDBOX, "FailedKillPod", f"error stopping pod sandbox: {error}")
@@ -163,8 +174,14 @@ class Actions:
                 warning=False,
             )
         try:
+            if __debug__:
+                faults.point("pod.sandbox.stop.asked")
             await runtime.stop_sandbox(sandbox_id)
+            if __debug__:
+                faults.point("pod.sandbox.stopped")
             await runtime.remove_sandbox(sandbox_id)
+            if __debug__:
+                faults.point("pod.sandbox.removed")
         except RuntimeFailure as error:
             self._retry(plan.SANDBOX, "FailedKillPod", f"error killing pod sandbox: {error}")
             return
@@ -242,8 +259,12 @@ class Actions:
         self._event("Killing", action.message, container=action.name, warning=False)
         if action.is_replaced:
             worker.memory.replaced.add(action.id)
+        if __debug__:
+            faults.point("container.stop.asked")
         try:
             await self._tools.runtime.stop_container(action.id, action.grace_seconds)
+            if __debug__:
+                faults.point("container.stopped")
         except RuntimeFailure as error:
             worker.memory.kills.pop(action.id, None)
             worker.memory.replaced.discard(action.id)
@@ -258,6 +279,8 @@ class Actions:
         """Removes a container that does not run."""
         try:
             await self._tools.runtime.remove_container(action.id)
+            if __debug__:
+                faults.point("container.removed")
         except RuntimeFailure as error:
             self._worker.log.warning("container %s cannot be removed: %s", action.id, error)
             self._worker.fail(action.id, "FailedRemove", str(error), KILL_RETRY_SECONDS)
@@ -308,11 +331,19 @@ class Actions:
         except (KedgeError, OSError) as error:
             self._retry(plan.CLEAN_UP, "FailedUnmount", f"volumes cannot be removed: {error}")
             return
+        if __debug__:
+            faults.point("pod.volumes.removed")
         shutil.rmtree(self._tools.paths.pod(worker.uid), ignore_errors=True)
+        if __debug__:
+            faults.point("pod.directory.removed")
         shutil.rmtree(self._tools.paths.log_directory(worker.pod), ignore_errors=True)
+        if __debug__:
+            faults.point("pod.logs.removed")
         cgroups.remove(
             containers.cgroup_parent(worker.pod, systemd=self._tools.facts.systemd_cgroups)
         )
+        if __debug__:
+            faults.point("pod.cgroup.removed")
         worker.is_cleaned = True
         if not worker.is_gone:
             self._tools.reporter.pod_deleted(worker.pod)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kedge import faults
 from kedge.errors import RuntimeFailure
 
 if TYPE_CHECKING:
@@ -97,12 +98,18 @@ class Rotator:
         renamed = path.with_name(f"{path.name}.{stamp}")
         if not _move(path, renamed):
             return  # twice within a second: the next look is soon enough
+        if __debug__:
+            faults.point("log.renamed")
         try:
             await self._runtime.reopen_container_log(container_id)
         except RuntimeFailure:
             _move(renamed, path)
             raise
+        if __debug__:
+            faults.point("log.reopened")
         await asyncio.to_thread(self._tidy, path)
+        if __debug__:
+            faults.point("log.tidied")
 
     def _large(self) -> list[Path]:
         return [

@@ -13,6 +13,7 @@ import json
 import logging
 from typing import Any
 
+from kedge import faults
 from kedge.api.keys import ObjectKey
 from kedge.errors import StoreError
 from kedge.store import Store, delete, put
@@ -129,11 +130,15 @@ class Reporter:
             for key, value in batch.items()
             if value is not None or self._store.get(key) is not None
         ]
+        if __debug__:
+            faults.point("report.asked")
         try:
             await self._store.commit(operations)
         except StoreError:
             self._dirty = batch | self._dirty
             raise
+        if __debug__:
+            faults.point("report.written")
 
 
 def _identity(metadata: dict[str, Any]) -> dict[str, str]:

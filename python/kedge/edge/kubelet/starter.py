@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from kedge import faults
 from kedge.edge.kubelet import containers, dns, images, lifecycle, mounts, observe
 from kedge.edge.kubelet.environment import ContainerConfigError, environment
 from kedge.edge.kubelet.objects import secret
@@ -82,7 +83,11 @@ class Starter:
             return found
         recorder.pod(pod, "Pulling", f'Pulling image "{reference}"', container=name)
         began = time.monotonic()
+        if __debug__:
+            faults.point("image.pull.asked")
         pulled = await self._tools.images.pull(container, self._credentials(pod, reference))
+        if __debug__:
+            faults.point("image.pulled")
         took = f"{time.monotonic() - began:.3g}s"
         recorder.pod(
             pod, "Pulled", f'Successfully pulled image "{reference}" in {took}', container=name
@@ -126,12 +131,16 @@ class Starter:
         _check_user(container, pod, image)
         layout = self.layout(pod)
         config = self._config(pod, container, sandbox, image, attempt, layout, volumes)
+        if __debug__:
+            faults.point("container.files.made")
         try:
             container_id = await runtime.create_container(
                 sandbox.id, config, containers.sandbox_config(pod, layout, sandbox.attempt)
             )
         except RuntimeFailure as error:
             raise CreateContainerError(str(error)) from error
+        if __debug__:
+            faults.point("container.created")
         found = Container(
             id=container_id,
             name=name,
@@ -146,7 +155,11 @@ class Starter:
         created(found)
         recorder.pod(pod, "Created", f"Created container: {name}", container=name)
         try:
+            if __debug__:
+                faults.point("container.start.asked")
             await runtime.start_container(container_id)
+            if __debug__:
+                faults.point("container.started")
             status = await runtime.container_status(container_id)
         except RuntimeFailure as error:
             raise RunContainerError(str(error)) from error

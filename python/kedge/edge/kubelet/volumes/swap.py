@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kedge import faults
 from kedge.edge.kubelet.volumes.trees import remove_tree
 
 if TYPE_CHECKING:
@@ -39,11 +40,19 @@ def write(directory: Path, payload: Payload, group: int | None = None) -> bool:
         return False
     fresh = f"..{time.strftime('%Y_%m_%d_%H_%M_%S', time.gmtime())}.{os.urandom(5).hex()}"
     _fill(directory / fresh, payload, group)
+    if __debug__:
+        faults.point("volume.files.written")
     new = directory / _NEW_DATA
     new.unlink(missing_ok=True)
     new.symlink_to(fresh)
+    if __debug__:
+        faults.point("volume.data.linked")
     new.rename(directory / DATA)
+    if __debug__:
+        faults.point("volume.data.renamed")
     _link(directory, payload)
+    if __debug__:
+        faults.point("volume.names.linked")
     _sweep(directory, payload, fresh)
     return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kedge import faults
 from kedge.edge.kubelet import resources
 from kedge.edge.kubelet.volumes import host_paths, payloads, swap
 from kedge.edge.kubelet.volumes.errors import VolumeError
@@ -90,6 +91,8 @@ class Volumes:
             if not directory.exists():
                 continue
             unmount_below(self._mounter, directory)
+            if __debug__:
+                faults.point("volume.unmounted")
             try:
                 remove_tree(directory)
             except OSError as error:
@@ -132,6 +135,8 @@ class Volumes:
         directory = self._memory / _plain_name(pod["metadata"]["uid"]) / _plain_name(volume["name"])
         try:
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if __debug__:
+                faults.point("volume.directory.made")
             swap.write(directory, payload, payloads.owner_group(pod))
         except OSError as error:
             raise VolumeError(f"cannot write {directory}: {error.strerror}") from error
@@ -143,6 +148,8 @@ class Volumes:
         self._memory.mkdir(mode=0o711, parents=True, exist_ok=True)
         if str(self._memory.resolve()) not in self._mounter.below(self._memory):
             self._mounter.tmpfs(self._memory, NODE_MEMORY_BYTES, 0o711)
+            if __debug__:
+                faults.point("volume.node_memory.mounted")
         self._has_memory = True
 
     def _empty_dir(self, pod: Pod, volume: dict[str, Any]) -> Path:
@@ -155,8 +162,12 @@ class Volumes:
             raise VolumeError(f"emptyDir medium: wanted Memory or none: {medium}")
         is_new = not directory.exists()
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if __debug__:
+            faults.point("volume.empty_dir.made")
         if medium and str(directory.resolve()) not in self._mounter.below(directory):
             self._mounter.tmpfs(directory, _size(source), EMPTY_DIR_MODE)
+            if __debug__:
+                faults.point("volume.empty_dir.mounted")
             is_new = True
         if is_new:
             directory.chmod(EMPTY_DIR_MODE)
