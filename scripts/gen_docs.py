@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/reference/{cli,config,environment}.md from the code; ``--check`` only compares.
+"""Writes docs/reference/{cli,config,environment,pod-spec}.md from the code; ``--check`` only compares.
 
 The commands come from the Typer application, the settings from the roles' dataclasses and their
-docstrings, the environment from the ``ENV_`` constants in ``kedge.config``.
+docstrings, the environment from the ``ENV_`` constants in ``kedge.config``, what becomes of a pod's
+fields from the table in ``kedge.edge.kubelet.pod_fields``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from kedge.cloud.config import CloudConfig
 from kedge.cluster.config import ClusterConfig
 from kedge.ctl.__main__ import app
 from kedge.edge.config import EdgeConfig
+from kedge.edge.kubelet import pod_fields
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REFERENCE = REPOSITORY / "docs" / "reference"
@@ -39,7 +41,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     check = parser.parse_args().check
-    pages = {"cli.md": cli(), "config.md": settings(), "environment.md": environment()}
+    pages = {
+        "cli.md": cli(),
+        "config.md": settings(),
+        "environment.md": environment(),
+        "pod-spec.md": pod_spec(),
+    }
     stale = []
     for name, text in pages.items():
         path = REFERENCE / name
@@ -138,6 +145,33 @@ def environment() -> str:
     return "\n".join(lines) + "\n"
 
 
+def pod_spec() -> str:
+    """The page about the fields of a pod: the table of the kubelet, type by type."""
+    lines = ["# What becomes of a pod's fields", NOTE, POD_SPEC, "| word | fields |", "|---|---|"]
+    rows = [row for fields in pod_fields.TABLE.values() for row in fields.values()]
+    for kind, text in pod_fields.KINDS.items():
+        lines.append(f"| {text} | {sum(row[0] == kind for row in rows)} |")
+    for name, fields_of in pod_fields.TABLE.items():
+        lines += ["", f"## {name}", "", "| field | kedge | |", "|---|---|---|"]
+        for field, row in fields_of.items():
+            kind, note, nested, values = row + ("", "", "", ())[len(row) :]
+            notes = [note] if note else []
+            if values:
+                notes.append("for " + ", ".join(str(value).lower() for value in values))
+            if nested:
+                notes.append(f"[{nested}](#{nested.lower()})")
+            lines.append(f"| `{field}` | {pod_fields.KINDS[kind]} | {'; '.join(notes)} |")
+    lines += ["", "## Annotations of a pod", "", "| annotation | kedge | |", "|---|---|---|"]
+    for name, (kind, note) in pod_fields.ANNOTATIONS.items():
+        lines.append(f"| `{name}` | {pod_fields.KINDS[kind]} | {note} |")
+    return "\n".join(lines) + "\n"
+
+
+POD_SPEC = """\
+Every field of `PodSpec`, `Container` and `EphemeralContainer` with what kedge does. A field that is not
+honoured is never ignored in silence: the pod gets an Event `NotHonoured` that names it, or does not start and its
+status says why. Fields below one that is not honoured are not listed; the row above speaks for them.
+"""
 CLOUD_RIGHTS = """\
 Its kubeconfig needs a user with these rights and no others; the embedded cluster gives them to the
 group `kedge:cloud`, for which `DIR/cluster/cloud.kubeconfig` has a certificate.

@@ -23,6 +23,7 @@ from kedge.edge.kubelet import (
 from kedge.edge.kubelet.environment import ContainerConfigError
 from kedge.edge.kubelet.starter import CreateContainerError, RunContainerError, Starter
 from kedge.edge.kubelet.state import BackOff, Container, ContainerState, Failure
+from kedge.edge.kubelet.unhonoured import unhonoured
 from kedge.errors import KedgeError, RuntimeFailure
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Actions:
     def prepare_volumes(self, now: float) -> None:
         """Gives every volume its path; a missing object waits for it to come."""
         worker = self._worker
-        for text in containers.unhonoured(worker.pod):
+        for text in unhonoured(worker.pod):
             if text not in self._said:
                 self._said.add(text)
                 self._event("NotHonoured", text)

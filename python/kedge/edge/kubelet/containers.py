@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pod's objects turned into the runtime's ``PodSandboxConfig`` and ``ContainerConfig``; pure.
 
-Dictionaries with the field names of CRI v1; enumerations are its numbers. What the runtime cannot
-be told, and what this version does not honour, is named by ``unhonoured`` so that an Event says it.
+Dictionaries with the field names of CRI v1; enumerations are its numbers. Which fields are not
+honoured is ``pod_fields``' to know and ``unhonoured``'s to say.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kedge.edge.kubelet.environment import ContainerConfigError, expand
 from kedge.edge.kubelet.status import qos_class
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from kedge.edge.kubelet.state import Pod
 
@@ -243,26 +243,3 @@ def refusal(pod: Pod) -> str:
                 where = f"container {container['name']}, port {port['hostPort']}"
                 return f"hostPort is not supported on this node: {where}; use hostNetwork"
     return ""
-
-
-def unhonoured(pod: Pod) -> list[str]:
-    """Fields that are set and not honoured yet, each with what happens instead."""
-    spec = pod["spec"]
-    found = [f"spec.{field} is not honoured yet" for field in _UNHONOURED if spec.get(field)]
-    if spec.get("hostUsers") is False:
-        found.append("spec.hostUsers is not honoured yet: the pod shares the node's user namespace")
-    if spec.get("readinessGates"):
-        found.append("spec.readinessGates is not honoured yet: readiness is the containers' alone")
-    for container in lifecycle.every_container(pod):
-        found += [f"{container['name']}: {text}" for text in _container_unhonoured(container)]
-    return found
-
-
-_UNHONOURED = ("runtimeClassName", "resourceClaims", "ephemeralContainers", "resources")
-
-
-def _container_unhonoured(container: dict[str, Any]) -> Iterator[str]:
-    for hook in container.get("lifecycle") or {}:
-        yield f"lifecycle.{hook} is not honoured yet"
-    if container.get("volumeDevices"):
-        yield "volumeDevices is not honoured yet"

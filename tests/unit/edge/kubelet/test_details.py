@@ -13,7 +13,6 @@ import pytest
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet import (
     checks,
-    containers,
     dns,
     images,
     mounts,
@@ -189,14 +188,6 @@ def test_a_sub_path_may_not_leave_its_volume(tmp_path: Path) -> None:
                 hosts=None,
                 attempt=0,
             )
-
-
-def test_what_is_not_honoured_is_said() -> None:
-    held = spec(lifecycle={"preStop": {}})
-    said = "\n".join(containers.unhonoured(pod(held, runtimeClassName="gvisor", hostUsers=False)))
-    for word in ("preStop", "runtimeClassName", "hostUsers"):
-        assert word in said
-    assert containers.unhonoured(pod()) == []
 
 
 def test_a_probe_needs_its_threshold_in_a_row() -> None:
