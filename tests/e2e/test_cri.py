@@ -238,7 +238,7 @@ async def test_a_container_sees_a_changed_secret_and_memory_of_its_size(
         },
     }
     try:
-        paths = volumes.prepare(pod, held)
+        paths = {name: one.path for name, one in (await volumes.prepare(pod, held)).items()}
         mounts = [
             {"host_path": paths["s"], "container_path": "/secret", "readonly": True},
             {"host_path": paths["m"], "container_path": "/memory"},
@@ -252,11 +252,11 @@ async def test_a_container_sees_a_changed_secret_and_memory_of_its_size(
         assert (await runtime.exec_sync(container, fill, 10)).exit_code != 0
         await runtime.stop_sandbox(sandbox)
         await runtime.remove_sandbox(sandbox)
-        volumes.remove("uid-volumes")
+        await volumes.remove("uid-volumes")
         assert not Path(paths["m"]).exists()
         assert not Path(paths["s"]).exists()
     finally:
-        volumes.remove("uid-volumes")
+        await volumes.remove("uid-volumes")
         volumes.close()
     assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
 

@@ -15,6 +15,7 @@ from kedge.edge.kubelet.objects import StoreObjects
 from kedge.edge.kubelet.pods import Pods
 from kedge.edge.kubelet.reports import Reporter
 from kedge.edge.kubelet.tools import Facts, Paths, Tools
+from kedge.edge.kubelet.volumes import Prepared
 from kedge.errors import KedgeError
 from kedge.store import Store, delete, put
 
@@ -31,7 +32,7 @@ class PlainVolumes:
         self.refreshed: list[str] = []
         self.removed: list[str] = []
 
-    def prepare(self, pod: dict[str, Any], objects: StoreObjects) -> dict[str, str]:
+    async def prepare(self, pod: dict[str, Any], objects: StoreObjects) -> dict[str, Prepared]:
         found = {}
         for volume in pod["spec"].get("volumes") or []:
             if "configMap" in volume:
@@ -40,14 +41,18 @@ class PlainVolumes:
                 )
                 if objects.get(key) is None:
                     raise KedgeError(f'configmap "{key.name}" not found')
-            found[volume["name"]] = f"/volumes/{pod['metadata']['uid']}/{volume['name']}"
+            path = f"/volumes/{pod['metadata']['uid']}/{volume['name']}"
+            found[volume["name"]] = Prepared(path)
         return found
 
     def refresh(self, pod: dict[str, Any], objects: StoreObjects) -> None:
         self.refreshed.append(pod["metadata"]["uid"])
 
-    def remove(self, uid: str) -> None:
+    async def remove(self, uid: str) -> None:
         self.removed.append(uid)
+
+    def left_over(self) -> list[str]:
+        return []
 
 
 class NoNetwork:

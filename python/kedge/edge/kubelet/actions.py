@@ -85,9 +85,9 @@ class Actions:
 
     # volumes
 
-    def prepare_volumes(self, now: float) -> None:
+    async def prepare_volumes(self) -> None:
         """Gives every volume its path; a missing object waits for it to come."""
-        worker = self._worker
+        worker, changes = self._worker, self._worker.object_changes
         for text in unhonoured(worker.pod):
             if text not in self._said:
                 self._said.add(text)
@@ -95,17 +95,23 @@ class Actions:
         if __debug__:
             faults.point("pod.volumes.asked")
         try:
-            worker.volumes = self._tools.volumes.prepare(worker.pod, self._tools.objects)
+            found = await self._tools.volumes.prepare(worker.pod, self._tools.objects)
         except (KedgeError, OSError) as error:
+            if worker.object_changes != changes:
+                return  # what was missing may have come while this looked: again at once
+            now = self._tools.clock()
             delay = worker.memory.delay(plan.VOLUMES, FIRST_DELAY_SECONDS)
             worker.fail(plan.VOLUMES, "FailedMount", str(error), delay)
             if now > worker.began_at + QUIET_SECONDS:
                 self._event("FailedMount", f"MountVolume.SetUp failed: {error}")
             return
+        worker.volumes = found
         worker.memory.failures.pop(plan.VOLUMES, None)
         if __debug__:
             faults.point("pod.volumes.prepared")
-        self.mark_expired_tokens(now)
+        if worker.object_changes != changes:
+            self.refresh_volumes()
+        self.mark_expired_tokens(self._tools.clock())
 
     def refresh_volumes(self) -> None:
         """Brings running containers' files up to their objects; a missing one leaves them as they are."""
@@ -324,11 +330,11 @@ class Actions:
 
     # the end
 
-    def clean_up(self) -> None:
+    async def clean_up(self) -> None:
         """Removes what is left on disk, then reports that the pod is gone, if anyone asked."""
         worker = self._worker
         try:
-            self._tools.volumes.remove(worker.uid)
+            await self._tools.volumes.remove(worker.uid)
         except (KedgeError, OSError) as error:
             self._retry(plan.CLEAN_UP, "FailedUnmount", f"volumes cannot be removed: {error}")
             return

@@ -13,6 +13,7 @@ from kedge.edge.kubelet.environment import ContainerConfigError, expand
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kedge.edge.kubelet.volumes import Prepared
 
 MAX_MESSAGE_BYTES = 4096
 MAX_LOG_TAIL_BYTES = 2048
@@ -21,7 +22,7 @@ MAX_LOG_TAIL_BYTES = 2048
 def build(
     container: dict[str, Any],
     *,
-    volumes: Mapping[str, str],
+    volumes: Mapping[str, Prepared],
     variables: Mapping[str, str],
     directory: Path,
     hosts: str | None,
@@ -31,7 +32,7 @@ def build(
 
     Args:
         container: its spec.
-        volumes: host paths by volume name.
+        volumes: the pod's, by name.
         variables: the container's environment, for ``subPathExpr``.
         directory: the pod's own.
         hosts: what /etc/hosts is to say; none leaves the node's or the image's.
@@ -44,8 +45,9 @@ def build(
     for one in container.get("volumeMounts") or []:
         if one["name"] not in volumes:
             raise ContainerConfigError(f"volumeMounts: no such volume: {one['name']}")
-        source = _source(Path(volumes[one["name"]]), one, variables)
-        read_only = bool(one.get("readOnly"))
+        volume = volumes[one["name"]]
+        source = _source(Path(volume.path), one, variables)
+        read_only = volume.read_only or bool(one.get("readOnly"))
         found.append(
             containers.mount(
                 source,

@@ -9,6 +9,7 @@ be complete; a store that had to be refilled may simply not have its pod yet.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import shutil
@@ -18,7 +19,7 @@ from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet import labels, objects, observe, tokens
 from kedge.edge.kubelet.state import Container, ContainerState, Pod, Sandbox
 from kedge.edge.kubelet.worker import PodWorker
-from kedge.errors import Gone, RuntimeFailure
+from kedge.errors import Gone, KedgeError, RuntimeFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 RELIST_SECONDS = 1.0
 RELIST_WITH_EVENTS_SECONDS = 30.0
 RUNTIME_RETRY_SECONDS = 0.2
+LEFT_OVER_RETRY_SECONDS = 30.0
 APART_SECONDS = 0.2
 """Between two comparisons, however many events there are: a start of many pods makes hundreds."""
 _WATCHED = [("", "pods"), ("", "configmaps"), ("", "secrets"), objects.TOKENS]
@@ -55,6 +57,7 @@ class Pods:
         self._group: asyncio.TaskGroup | None = None
         self._unclaimed: dict[str, tuple[dict[str, Sandbox], dict[str, Container]]] = {}
         self._relist = asyncio.Event()
+        self._removing: set[str] = set()
         self._is_adopted = False
         self.runtime_error = ""
 
@@ -309,16 +312,12 @@ class Pods:
         found = {uid: mine for uid, mine in sandboxes.items() if uid in suspects}
         self._end_orphans(found, containers)
 
-    def _left_over(self) -> list[str]:
-        """Pod directories that belong to no pod."""
-        try:
-            return [
-                one.name
-                for one in self._tools.paths.pods.iterdir()
-                if one.name not in self._workers
-            ]
-        except FileNotFoundError:
-            return []
+    def _left_over(self) -> set[str]:
+        """Pods that have a directory or volumes, and are none of ours."""
+        found = set(self._tools.volumes.left_over())
+        with contextlib.suppress(FileNotFoundError):
+            found.update(one.name for one in self._tools.paths.pods.iterdir())
+        return found - self._workers.keys() - self._removing
 
     def _end_orphans(
         self, sandboxes: dict[str, dict[str, Sandbox]], containers: dict[str, dict[str, Container]]
@@ -334,11 +333,23 @@ class Pods:
                     PodWorker(_orphan(uid, newest), self._tools, mine, found, was_gone=True)
                 )
         for uid in self._left_over():
-            self._tools.volumes.remove(uid)
-            shutil.rmtree(self._tools.paths.pod(uid), ignore_errors=True)
+            self._removing.add(uid)
+            if self._group is not None:
+                self._group.create_task(self._remove_left_over(uid))
         for key in self._tools.reporter.known_keys():
             if key._replace(resource="pods") not in self._keys:
                 self._tools.reporter.forget_key(key)
+
+    async def _remove_left_over(self, uid: str) -> None:
+        """Removes a dead pod's directory; what cannot be removed now is tried again later."""
+        try:
+            await self._tools.volumes.remove(uid)
+            shutil.rmtree(self._tools.paths.pod(uid), ignore_errors=True)
+        except (KedgeError, OSError) as error:
+            _log.warning("what is left of pod uid=%s cannot be removed: %s", uid, error)
+            await asyncio.sleep(LEFT_OVER_RETRY_SECONDS)
+        finally:
+            self._removing.discard(uid)
 
 
 def _orphan(uid: str, sandbox: Sandbox) -> Pod:

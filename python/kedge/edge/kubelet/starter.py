@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kedge.edge.kubelet.tools import Tools
+    from kedge.edge.kubelet.volumes import Prepared
     from kedge.edge.runtime import Image
 
 
@@ -108,7 +109,7 @@ class Starter:
         image: Image,
         attempt: int,
         *,
-        volumes: Mapping[str, str],
+        volumes: Mapping[str, Prepared],
         created: Callable[[Container], None],
     ) -> Container:
         """Creates and starts the container; as it is right after that.
@@ -119,7 +120,7 @@ class Starter:
             sandbox: where.
             image: what it runs.
             attempt: which start this is.
-            volumes: host paths by volume name.
+            volumes: the pod's, by name.
             created: told of the container as soon as it exists.
 
         Raises:
@@ -176,7 +177,7 @@ class Starter:
         image: Image,
         attempt: int,
         layout: containers.Layout,
-        volumes: Mapping[str, str],
+        volumes: Mapping[str, Prepared],
     ) -> dict[str, Any]:
         facts, paths = self._tools.facts, self._tools.paths
         variables = environment(pod, container, self._tools.objects, facts.place(sandbox.ips))

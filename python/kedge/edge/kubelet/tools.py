@@ -21,20 +21,24 @@ if TYPE_CHECKING:
     from kedge.edge.kubelet.objects import Objects
     from kedge.edge.kubelet.reports import Reporter
     from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.volumes import Prepared
     from kedge.edge.runtime import ContainerRuntime
 
 
 class VolumeSource(Protocol):
     """Gives pods their volumes."""
 
-    def prepare(self, pod: Pod, objects: Objects) -> dict[str, str]:
-        """Host paths by volume name; the same again when repeated."""
+    async def prepare(self, pod: Pod, objects: Objects) -> dict[str, Prepared]:
+        """The volumes by name; the same again when repeated. It may take its time, and be cancelled."""
 
     def refresh(self, pod: Pod, objects: Objects) -> None:
         """Brings the files of a running pod up to its objects."""
 
-    def remove(self, uid: str) -> None:
+    async def remove(self, uid: str) -> None:
         """Removes all of a pod's volumes."""
+
+    def left_over(self) -> list[str]:
+        """Pods that have volumes somewhere else than in their directory."""
 
 
 class Prober(Protocol):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
     from kedge.edge.kubelet.tools import Tools
+    from kedge.edge.kubelet.volumes import Prepared
 
 _logger = logging.getLogger(__name__)
 NEVER = float("inf")
@@ -61,9 +62,10 @@ class PodWorker:
         self.tools = tools
         self.sandboxes = dict(sandboxes)
         self.containers = dict(containers)
-        self.volumes: dict[str, str] | None = None
+        self.volumes: dict[str, Prepared] | None = None
         self.busy: dict[str, asyncio.Task[None]] = {}
         self.pulling: set[str] = set()
+        self.object_changes = 0
         self.memory = actions.Memory()
         self.is_gone = was_gone
         self.is_cleaned = False
@@ -98,6 +100,7 @@ class PodWorker:
 
     def objects_changed(self) -> None:
         """A ConfigMap, Secret or token of this pod changed: what waited for it is tried again."""
+        self.object_changes += 1
         self.memory.forget_failures(actions.CONFIGURATION_REASONS)
         if self.volumes is not None:
             self._acting.refresh_volumes()
@@ -235,8 +238,8 @@ class PodWorker:
             case plan.Wait():
                 self.wake_at(action.until)
             case plan.PrepareVolumes():
-                acting.prepare_volumes(now)
-                self.wake()
+                self.pulling.add(plan.VOLUMES)
+                self._run(plan.VOLUMES, acting.prepare_volumes())
             case plan.CreateSandbox():
                 self._run(plan.SANDBOX, acting.create_sandbox(action))
             case plan.StopSandbox():
@@ -251,8 +254,7 @@ class PodWorker:
             case plan.RemoveContainer():
                 self._run(action.name, acting.remove_container(action))
             case plan.CleanUp():
-                acting.clean_up()
-                self.wake()
+                self._run(plan.CLEAN_UP, acting.clean_up())
             case _:
                 assert_never(action)
 

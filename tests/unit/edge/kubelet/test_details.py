@@ -22,6 +22,7 @@ from kedge.edge.kubelet import (
     resources,
 )
 from kedge.edge.kubelet.environment import ContainerConfigError, Place, environment, expand
+from kedge.edge.kubelet.volumes import Prepared
 from tests.unit.edge.kubelet.builders import pod, spec
 
 
@@ -182,7 +183,7 @@ def test_a_sub_path_may_not_leave_its_volume(tmp_path: Path) -> None:
         with pytest.raises(ContainerConfigError, match="leaves the volume"):
             mounts.build(
                 held,
-                volumes={"v": str(tmp_path)},
+                volumes={"v": Prepared(str(tmp_path))},
                 variables={},
                 directory=tmp_path,
                 hosts=None,

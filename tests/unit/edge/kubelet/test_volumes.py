@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import socket
 import stat
@@ -85,8 +86,11 @@ class Rig:
         self.volumes = Volumes(path / "pods", path / "memory", lambda: PLACE, self.mounts)
 
     def prepare(self, *volumes: dict[str, Any], **security: Any) -> dict[str, Path]:
-        found = self.volumes.prepare(pod(*volumes, **security), self.objects)
-        return {name: Path(where) for name, where in found.items()}
+        found = asyncio.run(self.volumes.prepare(pod(*volumes, **security), self.objects))
+        return {name: Path(one.path) for name, one in found.items()}
+
+    def remove(self, uid: str) -> None:
+        asyncio.run(self.volumes.remove(uid))
 
 
 @pytest.fixture
@@ -172,7 +176,7 @@ def test_one_tmpfs_serves_all_pods_and_a_restarted_agent(rig: Rig) -> None:
     rig.objects.config_map("conf", {"a": "one"})
     rig.prepare(config("v"), config("w"))
     again = Volumes(rig.path / "pods", rig.path / "memory", lambda: PLACE, rig.mounts)
-    again.prepare(pod(config("v")), rig.objects)
+    asyncio.run(again.prepare(pod(config("v")), rig.objects))
     assert list(rig.mounts.points) == [str(rig.path / "memory")]
 
 
@@ -184,7 +188,7 @@ def test_the_tmpfs_goes_with_an_agent_that_leaves_no_volumes_and_stays_with_one_
     rig.prepare({"name": "s", "secret": {"secretName": "s"}})
     rig.volumes.close()
     assert len(rig.mounts.points) == 1
-    rig.volumes.remove("uid-1")
+    rig.remove("uid-1")
     rig.volumes.close()
     assert not rig.mounts.points
     assert not (rig.path / "memory").exists()
@@ -339,8 +343,8 @@ def test_removal_unmounts_first_and_follows_no_link(rig: Rig, tmp_path: Path) ->
     (where["d"] / "link").symlink_to(outside)
     (where["d"] / "sub").mkdir()
     (where["d"] / "sub" / "file").write_text("x")
-    rig.volumes.remove("uid-1")
-    rig.volumes.remove("uid-1")
+    rig.remove("uid-1")
+    rig.remove("uid-1")
     assert (outside / "precious").exists()
     assert not any(one.exists() for one in where.values())
     assert list(rig.mounts.points) == [str(rig.path / "memory")]
@@ -352,14 +356,14 @@ def test_nothing_is_removed_while_something_is_still_mounted(
     where = rig.prepare({"name": "e", "emptyDir": {"medium": "Memory"}})["e"]
     monkeypatch.setattr(rig.mounts, "unmount", lambda path: None)
     with pytest.raises(VolumeError, match="still mounted"):
-        rig.volumes.remove("uid-1")
+        rig.remove("uid-1")
     assert where.exists()
 
 
 @pytest.mark.parametrize("uid", ["", "..", "a/b", "../../etc"])
 def test_a_uid_that_is_no_plain_name_is_refused(rig: Rig, uid: str) -> None:
     with pytest.raises(VolumeError, match="plain name"):
-        rig.volumes.remove(uid)
+        rig.remove(uid)
 
 
 def host(path: Path, kind: str = "") -> dict[str, Any]:

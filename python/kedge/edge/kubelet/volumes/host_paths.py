@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet.volumes.errors import VolumeError
+from kedge.edge.kubelet.volumes.sources import Prepared, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +25,22 @@ _CHECKS: dict[str, tuple[Callable[[int], bool], str]] = {
 }
 
 
-def prepare(source: dict[str, Any]) -> str:
-    """The path of a hostPath volume.
+class HostPaths:
+    """The source of hostPath volumes."""
+
+    async def prepare(self, request: Request) -> Prepared:
+        """The path."""
+        return Prepared(checked(request.source))
+
+    def refresh(self, request: Request) -> None:
+        """Nothing: what is there is the node's."""
+
+    async def remove(self, uid: str) -> None:
+        """Nothing: what is there is the node's."""
+
+
+def checked(source: dict[str, Any]) -> str:
+    """The path of a hostPath volume, which is as its type says.
 
     Raises:
         VolumeError: it is not what the type says, or cannot be made.

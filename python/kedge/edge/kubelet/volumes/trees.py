@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
+from kedge import faults
 from kedge.edge.kubelet.volumes.errors import VolumeError
 
 if TYPE_CHECKING:
@@ -99,6 +100,23 @@ def unmount_below(mounter: Mounter, directory: Path) -> None:
     left = mounter.below(directory)
     if left:
         raise VolumeError(f"still mounted: {left[0]}")
+
+
+def remove_all(mounter: Mounter, directory: Path) -> None:
+    """Unmounts all at and below a directory, then removes it; nothing happens if it is not there.
+
+    Raises:
+        VolumeError: something cannot be unmounted or removed.
+    """
+    if not directory.exists():
+        return
+    unmount_below(mounter, directory)
+    if __debug__:
+        faults.point("volume.unmounted")
+    try:
+        remove_tree(directory)
+    except OSError as error:
+        raise VolumeError(f"cannot remove {directory}: {error.strerror}") from error
 
 
 def remove_tree(directory: Path) -> None:

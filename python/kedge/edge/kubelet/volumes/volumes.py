@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prepares, refreshes and removes the volumes of pods."""
+"""Prepares, refreshes and removes the volumes of pods: each by the source of its kind."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kedge import faults
-from kedge.edge.kubelet import resources
-from kedge.edge.kubelet.volumes import host_paths, payloads, swap
+from kedge.edge.kubelet.volumes import object_files, payloads
+from kedge.edge.kubelet.volumes.empty_dirs import EmptyDirs
 from kedge.edge.kubelet.volumes.errors import VolumeError
-from kedge.edge.kubelet.volumes.trees import Mounter, SystemMounter, own, remove_tree, unmount_below
+from kedge.edge.kubelet.volumes.host_paths import HostPaths
+from kedge.edge.kubelet.volumes.object_files import ObjectFiles
+from kedge.edge.kubelet.volumes.sources import Prepared, Request, Source, plain_name
+from kedge.edge.kubelet.volumes.trees import Mounter, SystemMounter, remove_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
     from kedge.edge.kubelet.objects import Objects
     from kedge.edge.kubelet.state import Pod
 
-FROM_OBJECTS = ("configMap", "secret", "downwardAPI", "projected")
-NODE_MEMORY_BYTES = 64 << 20
-EMPTY_DIR_MODE = 0o777
 MAX_VOLUMES = 256
 
 
@@ -43,13 +42,28 @@ class Volumes:
         mounter: Mounter | None = None,
     ) -> None:
         self._pods = pods
-        self._memory = memory
-        self._place = place
         self._mounter = mounter or SystemMounter()
-        self._has_memory = False
+        self._files = ObjectFiles(memory, place, self._mounter)
+        self._sources: dict[str, Source] = dict.fromkeys(object_files.KINDS, self._files)
+        self._sources["emptyDir"] = EmptyDirs(pods, self._mounter)
+        self._sources["hostPath"] = HostPaths()
+        self._plugs: dict[str, Callable[[], Source]] = {}
+        self._directories: dict[str, str] = {}
 
-    def prepare(self, pod: Pod, objects: Objects) -> dict[str, str]:
-        """Host paths by volume name; what is there already is brought up to date and kept.
+    def plug(self, kind: str, directory: str, make: Callable[[], Source]) -> None:
+        """Adds a kind of volume whose source is made when the first volume needs it.
+
+        Args:
+            kind: the field's name in a volume or PersistentVolume, such as ``csi``.
+            directory: of the kind below a pod's ``volumes``, such as ``kubernetes.io~csi``; where there is
+                one, the source is asked to remove what it has of the pod before the rest goes.
+            make: makes the source; the place for a late import.
+        """
+        self._plugs[kind] = make
+        self._directories[directory] = kind
+
+    async def prepare(self, pod: Pod, objects: Objects) -> dict[str, Prepared]:
+        """The volumes by name; what is there already is brought up to date and kept.
 
         Raises:
             VolumeError: a volume cannot be had; the message names it and why.
@@ -57,7 +71,10 @@ class Volumes:
         volumes = pod["spec"].get("volumes") or []
         if len(volumes) > MAX_VOLUMES:
             raise VolumeError(f"wanted at most {MAX_VOLUMES} volumes: {len(volumes)}")
-        return {volume["name"]: self._prepare(pod, volume, objects) for volume in volumes}
+        return {
+            volume["name"]: await self._prepare(_request(pod, volume, objects))
+            for volume in volumes
+        }
 
     def refresh(self, pod: Pod, objects: Objects) -> None:
         """Brings the files of a running pod up to its objects.
@@ -69,34 +86,30 @@ class Volumes:
         """
         failures: list[VolumeError] = []
         for volume in pod["spec"].get("volumes") or []:
-            if payloads.kind_of(volume) not in FROM_OBJECTS:
-                continue
+            request = _request(pod, volume, objects)
             try:
-                self._write(pod, volume, objects)
+                self.source(request.kind).refresh(request)
             except VolumeError as error:
                 failures.append(error)
         if failures:
             raise failures[0]
 
-    def remove(self, uid: str) -> None:
+    async def remove(self, uid: str) -> None:
         """Unmounts and removes all volumes of a pod; nothing happens if there are none.
 
         Raises:
             VolumeError: something cannot be unmounted or removed.
         """
-        for directory in (
-            self._pods / _plain_name(uid) / "volumes",
-            self._memory / _plain_name(uid),
-        ):
-            if not directory.exists():
-                continue
-            unmount_below(self._mounter, directory)
-            if __debug__:
-                faults.point("volume.unmounted")
-            try:
-                remove_tree(directory)
-            except OSError as error:
-                raise VolumeError(f"cannot remove {directory}: {error.strerror}") from error
+        directory = self._pods / plain_name(uid) / "volumes"
+        for name, kind in self._directories.items():
+            if (directory / name).exists():
+                await self.source(kind).remove(uid)
+        remove_all(self._mounter, directory)
+        await self._files.remove(uid)
+
+    def left_over(self) -> list[str]:
+        """The pods that have volumes made from objects, for those who look for what was left."""
+        return self._files.left_over()
 
     def close(self) -> None:
         """Takes the node's tmpfs away, unless a pod has volumes in it; none may come any more.
@@ -104,87 +117,31 @@ class Volumes:
         Raises:
             VolumeError: it cannot be unmounted or removed.
         """
-        self._has_memory = False
-        try:
-            if not self._memory.exists() or any(self._memory.iterdir()):
-                return
-            unmount_below(self._mounter, self._memory)
-            self._memory.rmdir()
-        except OSError as error:
-            raise VolumeError(f"cannot remove {self._memory}: {error.strerror}") from error
+        self._files.close()
 
-    def _prepare(self, pod: Pod, volume: dict[str, Any], objects: Objects) -> str:
-        kind, name = payloads.kind_of(volume), volume["name"]
+    def source(self, kind: str) -> Source:
+        """What gives volumes of a kind.
+
+        Raises:
+            VolumeError: this node has no such volumes.
+        """
+        found = self._sources.get(kind)
+        if found is None:
+            if kind not in self._plugs:
+                raise VolumeError(f"{kind} is not supported on this node")
+            found = self._sources[kind] = self._plugs[kind]()
+        return found
+
+    async def _prepare(self, request: Request) -> Prepared:
         try:
-            if kind in FROM_OBJECTS:
-                return str(self._write(pod, volume, objects))
-            if kind == "emptyDir":
-                return str(self._empty_dir(pod, volume))
-            if kind == "hostPath":
-                return host_paths.prepare(volume["hostPath"])
+            return await self.source(request.kind).prepare(request)
         except VolumeError as error:
-            raise VolumeError(f'volume "{name}": {error}') from error
+            raise VolumeError(f'volume "{request.name}": {error}') from error
         except OSError as error:
-            text = f'volume "{name}": {error.filename}: {error.strerror}'
+            text = f'volume "{request.name}": {error.filename}: {error.strerror}'
             raise VolumeError(text) from error
-        raise VolumeError(f'volume "{name}": {kind} is not supported on this node')
-
-    def _write(self, pod: Pod, volume: dict[str, Any], objects: Objects) -> Path:
-        payload = payloads.render(pod, volume, objects, self._place())
-        self._ensure_memory()
-        directory = self._memory / _plain_name(pod["metadata"]["uid"]) / _plain_name(volume["name"])
-        try:
-            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if __debug__:
-                faults.point("volume.directory.made")
-            swap.write(directory, payload, payloads.owner_group(pod))
-        except OSError as error:
-            raise VolumeError(f"cannot write {directory}: {error.strerror}") from error
-        return directory
-
-    def _ensure_memory(self) -> None:
-        if self._has_memory:
-            return
-        self._memory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        if str(self._memory.resolve()) not in self._mounter.below(self._memory):
-            self._mounter.tmpfs(self._memory, NODE_MEMORY_BYTES, 0o711)
-            if __debug__:
-                faults.point("volume.node_memory.mounted")
-        self._has_memory = True
-
-    def _empty_dir(self, pod: Pod, volume: dict[str, Any]) -> Path:
-        source, uid = volume.get("emptyDir") or {}, _plain_name(pod["metadata"]["uid"])
-        directory = (
-            self._pods / uid / "volumes" / "kubernetes.io~empty-dir" / _plain_name(volume["name"])
-        )
-        medium, group = source.get("medium") or "", payloads.owner_group(pod)
-        if medium not in ("", "Memory"):
-            raise VolumeError(f"emptyDir medium: wanted Memory or none: {medium}")
-        is_new = not directory.exists()
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if __debug__:
-            faults.point("volume.empty_dir.made")
-        if medium and str(directory.resolve()) not in self._mounter.below(directory):
-            self._mounter.tmpfs(directory, _size(source), EMPTY_DIR_MODE)
-            if __debug__:
-                faults.point("volume.empty_dir.mounted")
-            is_new = True
-        if is_new:
-            directory.chmod(EMPTY_DIR_MODE)
-            if group is not None:
-                own(directory, group)
-        return directory
 
 
-def _size(source: dict[str, Any]) -> int:
-    """Bytes of a limit; 0 leaves it to the system, which is half of the memory."""
-    try:
-        return resources.whole(source["sizeLimit"]) if source.get("sizeLimit") else 0
-    except ValueError as error:
-        raise VolumeError(f"emptyDir sizeLimit: {error}") from error
-
-
-def _plain_name(name: str) -> str:
-    if not name or "/" in name or name.startswith("."):
-        raise VolumeError(f"wanted a plain name: {name!r}")
-    return name
+def _request(pod: Pod, volume: dict[str, Any], objects: Objects) -> Request:
+    kind = payloads.kind_of(volume)
+    return Request(pod, volume["name"], kind, volume.get(kind) or {}, objects)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""emptyDir volumes: a directory on the node's disk, or memory of its own with ``medium: Memory``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kedge import faults
+from kedge.edge.kubelet import resources
+from kedge.edge.kubelet.volumes import payloads
+from kedge.edge.kubelet.volumes.errors import VolumeError
+from kedge.edge.kubelet.volumes.sources import Prepared, Request, plain_name
+from kedge.edge.kubelet.volumes.trees import Mounter, own
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DIRECTORY = "kubernetes.io~empty-dir"
+EMPTY_DIR_MODE = 0o777
+
+
+class EmptyDirs:
+    """The source of emptyDir volumes.
+
+    Args:
+        pods: one directory per pod UID; emptyDirs are below it.
+        mounter: mounts and unmounts.
+    """
+
+    def __init__(self, pods: Path, mounter: Mounter) -> None:
+        self._pods = pods
+        self._mounter = mounter
+
+    async def prepare(self, request: Request) -> Prepared:
+        """The directory, made if it is not there."""
+        return Prepared(str(self._make(request)))
+
+    def refresh(self, request: Request) -> None:
+        """Nothing: what is in it is the pod's."""
+
+    async def remove(self, uid: str) -> None:
+        """Nothing: it goes with the pod's directory."""
+
+    def _make(self, request: Request) -> Path:
+        pod, source = request.pod, request.source
+        uid = plain_name(pod["metadata"]["uid"])
+        directory = self._pods / uid / "volumes" / DIRECTORY / plain_name(request.name)
+        medium, group = source.get("medium") or "", payloads.owner_group(pod)
+        if medium not in ("", "Memory"):
+            raise VolumeError(f"emptyDir medium: wanted Memory or none: {medium}")
+        is_new = not directory.exists()
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if __debug__:
+            faults.point("volume.empty_dir.made")
+        if medium and str(directory.resolve()) not in self._mounter.below(directory):
+            self._mounter.tmpfs(directory, _size(source), EMPTY_DIR_MODE)
+            if __debug__:
+                faults.point("volume.empty_dir.mounted")
+            is_new = True
+        if is_new:
+            directory.chmod(EMPTY_DIR_MODE)
+            if group is not None:
+                own(directory, group)
+        return directory
+
+
+def _size(source: dict[str, Any]) -> int:
+    """Bytes of a limit; 0 leaves it to the system, which is half of the memory."""
+    try:
+        return resources.whole(source["sizeLimit"]) if source.get("sizeLimit") else 0
+    except ValueError as error:
+        raise VolumeError(f"emptyDir sizeLimit: {error}") from error
