@@ -16,5 +16,14 @@ ROWS = (
     MirrorRow("", "configmaps"),
     MirrorRow("", "secrets", fields=f"metadata.namespace!={tokens.NAMESPACE}"),
     MirrorRow("", "serviceaccounts"),
+    MirrorRow("", "persistentvolumeclaims"),
+    MirrorRow("", "persistentvolumes"),
+    MirrorRow("certificates.k8s.io", "clustertrustbundles", "v1beta1", optional=True),
+    MirrorRow("node.k8s.io", "runtimeclasses", optional=True),
+    MirrorRow("rbac.authorization.k8s.io", "clusterroles", optional=True),
+    MirrorRow("rbac.authorization.k8s.io", "clusterrolebindings", optional=True),
+    MirrorRow("rbac.authorization.k8s.io", "roles", optional=True),
+    MirrorRow("rbac.authorization.k8s.io", "rolebindings", optional=True),
+    MirrorRow("storage.k8s.io", "csidrivers", optional=True),
 )
 """What ``kedge.kube.Mirror`` is given."""

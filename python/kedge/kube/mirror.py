@@ -25,12 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 class MirrorRow(NamedTuple):
-    """A resource to mirror; at most one row for each."""
+    """A resource to mirror; at most one row for each. An optional one may be unknown to the server."""
 
     group: str
     resource: str
     version: str = "v1"
     fields: str = ""
+    optional: bool = False
 
     @property
     def label(self) -> str:
@@ -51,7 +52,7 @@ class Mirror:
     def __init__(
         self, runtime: Runtime, client: KubeClient, store: Store, rows: Sequence[MirrorRow]
     ) -> None:
-        flat = [(row.group, row.version, row.resource, row.fields) for row in rows]
+        flat = [(row.group, row.version, row.resource, row.fields, row.optional) for row in rows]
         self._mirror = _core.Mirror(runtime, client.handle, store.handle, flat)
         self._missing = {row.label for row in rows}
         self._failing: set[str] = set()

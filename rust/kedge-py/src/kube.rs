@@ -88,9 +88,15 @@ impl Mirror {
         runtime: &Runtime,
         client: &KubeClient,
         store: &Store,
-        rows: Vec<(String, String, String, String)>,
+        rows: Vec<(String, String, String, String, bool)>,
     ) -> PyResult<Self> {
-        let row = |(group, version, resource, fields)| Row { group, version, resource, fields };
+        let row = |(group, version, resource, fields, optional)| Row {
+            group,
+            version,
+            resource,
+            fields,
+            optional,
+        };
         let rows = rows.into_iter().map(row).collect();
         let store = store.handle()?;
         let client = client.inner.client();

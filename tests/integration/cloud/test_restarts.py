@@ -73,6 +73,7 @@ async def test_a_cluster_that_is_killed_comes_back_under_a_cloud_that_goes_on(
         await client.synced()
         await until(lambda: client.status().waiting == 0)
         made = await asyncio.to_thread(control.api.create, PODS, pod("p", "patient"))
+        await until(lambda: local(node, "pods", "p"), 20)
         cluster = control.processes[0]
         cluster.kill()
         metadata = {"name": "p", "namespace": "default", "uid": made["metadata"]["uid"]}

@@ -135,3 +135,15 @@ async def test_objects_of_other_resources_in_the_store_are_left_alone(
     replica.commit_now([put(other, b'{"metadata":{"name":"t"}}')])
     async with mirrored(api, replica):
         assert replica.get(other) is not None
+
+
+async def test_a_kind_that_the_server_does_not_have_is_as_good_as_empty_if_it_may_be(
+    api: Api, replica: Store
+) -> None:
+    old = ObjectKey("example.com", "gadgets", "", "old")
+    replica.commit_now([put(old, b'{"metadata":{"name":"old"}}')])
+    api.put(pod("a"))
+    rows = [MirrorRow("", "pods"), MirrorRow("example.com", "gadgets", optional=True)]
+    async with mirrored(api, replica, rows):
+        assert stored(replica, "a") is not None
+        assert replica.get(old) is None

@@ -35,6 +35,8 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 const WATCH_SECONDS: f64 = 300.0;
 /// How much longer than asked for a watch may be silent.
 const WATCH_GRACE: Duration = Duration::from_secs(30);
+/// How soon to look again for a kind that the server does not have.
+const ABSENT: Duration = Duration::from_secs(300);
 
 /// A resource to mirror.
 #[derive(Clone, Debug)]
@@ -47,6 +49,8 @@ pub struct Row {
     pub resource: String,
     /// Only objects that match; empty for all.
     pub fields: String,
+    /// A server that does not have the kind is not at fault.
+    pub optional: bool,
 }
 
 /// Something that happened to a resource's mirror.
@@ -159,10 +163,27 @@ impl Reflector {
         if let Some(version) = version {
             return self.watch(version).await;
         }
-        *version = Some(self.list().await?);
+        match self.list().await {
+            Ok(listed) => *version = Some(listed),
+            Err(error) if error.kind == Kind::NotFound && self.row.optional => {
+                return self.absent(error).await;
+            }
+            Err(error) => return Err(error),
+        }
         let what = if self.synced { "relisted" } else { "synced" };
         self.synced = true;
         self.notify(what, String::new());
+        Ok(())
+    }
+
+    /// The server does not have the kind: as good as an empty list until it has.
+    async fn absent(&mut self, error: Error) -> Result<()> {
+        let deletes = self.vanished(&HashSet::new())?;
+        self.commit(deletes).await?;
+        if !std::mem::replace(&mut self.synced, true) {
+            self.notify("synced", error.message);
+        }
+        sleep(ABSENT).await;
         Ok(())
     }
 
@@ -316,7 +337,7 @@ impl Reflector {
     }
 
     fn path(&self, query: &str) -> String {
-        let Row { group, version, resource, fields } = &self.row;
+        let Row { group, version, resource, fields, .. } = &self.row;
         let root = if group.is_empty() { "/api".to_owned() } else { format!("/apis/{group}") };
         let selector = if fields.is_empty() {
             String::new()

@@ -4,16 +4,19 @@
 //! [`outbox`] and [`inlet`] are the two halves of one direction; [`session`] joins two of each into
 //! the state machine of a link; [`endpoint`] adds the bytes; [`heartbeat`] the time. All of them
 //! are pure: no sockets, no clock, no store. [`version`] says what bytes a node gets of an object
-//! and how two copies are compared, [`references`] which objects a pod needs, [`view`] which node
-//! sees what.
+//! and how two copies are compared, [`references`] which objects a pod needs, `needs` and
+//! `collections` what those need in turn, [`view`] which node sees what.
 
+mod collections;
 #[cfg(test)]
 mod cut_tests;
+mod emit;
 pub mod endpoint;
 pub mod heartbeat;
 pub mod inlet;
 #[cfg(test)]
 pub(crate) mod memory;
+mod needs;
 pub mod outbox;
 pub mod port;
 pub mod recent;

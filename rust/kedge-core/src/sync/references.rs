@@ -2,8 +2,10 @@
 //! Which objects a pod needs on its node: read from its spec, nothing else of it is kept.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::sync::Key;
+use crate::sync::collections::{self, CERTIFICATES, RBAC};
 
 /// What a view has to know of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +14,7 @@ pub struct PodNeeds {
     pub node: String,
     /// Its UID.
     pub uid: String,
-    /// `ConfigMaps`, `Secrets` and the `ServiceAccount`, sorted, each once.
+    /// `ConfigMaps`, `Secrets`, claims, classes and the `ServiceAccount`, sorted, each once.
     pub keys: Vec<Key>,
 }
 
@@ -34,6 +36,7 @@ struct Pod {
 #[serde(default)]
 #[derive(Default)]
 struct Metadata {
+    name: String,
     namespace: String,
     uid: String,
 }
@@ -43,6 +46,7 @@ struct Metadata {
 struct Spec {
     node_name: String,
     service_account_name: String,
+    runtime_class_name: Option<String>,
     image_pull_secrets: Option<Vec<Name>>,
     volumes: Option<Vec<Volume>>,
     containers: Option<Vec<Container>>,
@@ -86,9 +90,35 @@ struct EnvFrom {
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct Volume {
+    name: String,
     config_map: Option<Name>,
     secret: Option<SecretVolume>,
     projected: Option<Projected>,
+    persistent_volume_claim: Option<Claim>,
+    ephemeral: Option<IgnoredAny>,
+    csi: Option<Csi>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Claim {
+    claim_name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Csi {
+    driver: String,
+    node_publish_secret_ref: Option<SecretReference>,
+    node_stage_secret_ref: Option<SecretReference>,
+    node_expand_secret_ref: Option<SecretReference>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct SecretReference {
+    name: String,
+    namespace: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -108,14 +138,25 @@ struct Projected {
 struct Source {
     config_map: Option<Name>,
     secret: Option<Name>,
+    cluster_trust_bundle: Option<Bundle>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Bundle {
+    name: Option<String>,
+    signer_name: Option<String>,
 }
 
 /// Reads a pod; none when the bytes are not one.
 pub fn pod_needs(pod: &[u8]) -> Option<PodNeeds> {
     let pod: Pod = serde_json::from_slice(pod).ok()?;
-    let mut found = Found { namespace: &pod.metadata.namespace, keys: Vec::new() };
+    let Metadata { name, namespace, .. } = &pod.metadata;
+    let mut found = Found { pod: name, namespace, keys: Vec::new() };
     found.add("configmaps", ROOT_CA);
     found.add("serviceaccounts", &pod.spec.service_account_name);
+    let class = pod.spec.runtime_class_name.as_deref();
+    found.add_cluster("node.k8s.io", "runtimeclasses", class.unwrap_or_default());
     let pull = pod.spec.image_pull_secrets.iter().flatten();
     pull.for_each(|secret| found.add("secrets", &secret.name));
     pod.spec.volumes.iter().flatten().for_each(|volume| found.volume(volume));
@@ -128,7 +169,72 @@ pub fn pod_needs(pod: &[u8]) -> Option<PodNeeds> {
     Some(PodNeeds { node: pod.spec.node_name, uid: pod.metadata.uid, keys })
 }
 
+/// What an object needs that a pod needs: claims lead to volumes, bindings to roles.
+pub fn object_needs(key: &Key, value: &[u8]) -> Vec<Key> {
+    match (key.group.as_str(), key.resource.as_str()) {
+        ("", "persistentvolumeclaims") => claim_needs(value),
+        ("", "persistentvolumes") => volume_needs(value),
+        (RBAC, "rolebindings" | "clusterrolebindings") => binding_needs(key, value),
+        _ => None,
+    }
+    .unwrap_or_default()
+}
+
+fn claim_needs(value: &[u8]) -> Option<Vec<Key>> {
+    #[derive(Deserialize)]
+    struct Claim {
+        spec: Spec,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Spec {
+        volume_name: String,
+    }
+    let claim: Claim = serde_json::from_slice(value).ok()?;
+    Some(vec![Key::of("", "persistentvolumes", "", &claim.spec.volume_name)])
+}
+
+fn volume_needs(value: &[u8]) -> Option<Vec<Key>> {
+    #[derive(Deserialize)]
+    struct Volume {
+        spec: Spec,
+    }
+    #[derive(Deserialize)]
+    struct Spec {
+        csi: Csi,
+    }
+    let csi = serde_json::from_slice::<Volume>(value).ok()?.spec.csi;
+    let mut found = vec![Key::of("storage.k8s.io", "csidrivers", "", &csi.driver)];
+    let secrets =
+        [csi.node_publish_secret_ref, csi.node_stage_secret_ref, csi.node_expand_secret_ref];
+    for secret in secrets.into_iter().flatten() {
+        found.push(Key::of("", "secrets", &secret.namespace, &secret.name));
+    }
+    found.sort_unstable();
+    found.dedup();
+    Some(found)
+}
+
+fn binding_needs(key: &Key, value: &[u8]) -> Option<Vec<Key>> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Binding {
+        role_ref: Role,
+    }
+    #[derive(Deserialize)]
+    struct Role {
+        kind: String,
+        name: String,
+    }
+    let role = serde_json::from_slice::<Binding>(value).ok()?.role_ref;
+    Some(vec![match role.kind.as_str() {
+        "Role" => Key::of(RBAC, "roles", &key.namespace, &role.name),
+        _ => Key::of(RBAC, "clusterroles", "", &role.name),
+    }])
+}
+
 struct Found<'a> {
+    pod: &'a str,
     namespace: &'a str,
     keys: Vec<Key>,
 }
@@ -137,6 +243,12 @@ impl Found<'_> {
     fn add(&mut self, resource: &str, name: &str) {
         if !name.is_empty() {
             self.keys.push(Key::of("", resource, self.namespace, name));
+        }
+    }
+
+    fn add_cluster(&mut self, group: &str, resource: &str, name: &str) {
+        if !name.is_empty() {
+            self.keys.push(Key::of(group, resource, "", name));
         }
     }
 
@@ -153,7 +265,27 @@ impl Found<'_> {
         self.both(volume.config_map.as_ref(), None);
         volume.secret.iter().for_each(|secret| self.add("secrets", &secret.secret_name));
         let sources = volume.projected.iter().filter_map(|p| p.sources.as_ref()).flatten();
-        sources.for_each(|source| self.both(source.config_map.as_ref(), source.secret.as_ref()));
+        for source in sources {
+            self.both(source.config_map.as_ref(), source.secret.as_ref());
+            source.cluster_trust_bundle.iter().for_each(|bundle| self.bundle(bundle));
+        }
+        if let Some(claim) = &volume.persistent_volume_claim {
+            self.add("persistentvolumeclaims", &claim.claim_name);
+        }
+        if volume.ephemeral.is_some() {
+            let claim = format!("{}-{}", self.pod, volume.name);
+            self.add("persistentvolumeclaims", &claim);
+        }
+        if let Some(csi) = &volume.csi {
+            self.add_cluster("storage.k8s.io", "csidrivers", &csi.driver);
+            csi.node_publish_secret_ref.iter().for_each(|one| self.add("secrets", &one.name));
+        }
+    }
+
+    fn bundle(&mut self, bundle: &Bundle) {
+        let Bundle { name, signer_name } = bundle;
+        self.add_cluster(CERTIFICATES, "clustertrustbundles", name.as_deref().unwrap_or_default());
+        self.keys.extend(signer_name.as_deref().map(collections::signer_key));
     }
 
     fn container(&mut self, container: &Container) {
@@ -212,6 +344,28 @@ mod tests {
         ];
         assert_eq!(found, wanted);
         assert_eq!((needs.node.as_str(), needs.uid.as_str()), ("n", "u"));
+    }
+
+    #[test]
+    fn claims_classes_drivers_and_bundles_are_found() {
+        let pod = br#"{"metadata":{"namespace":"d","name":"p","uid":"u"},"spec":{"nodeName":"n","runtimeClassName":"rc",
+            "volumes":[{"name":"a","persistentVolumeClaim":{"claimName":"c1"}},{"name":"e","ephemeral":{"volumeClaimTemplate":{}}},
+              {"name":"i","csi":{"driver":"drv","nodePublishSecretRef":{"name":"s1"}}},
+              {"name":"t","projected":{"sources":[{"clusterTrustBundle":{"name":"b","path":"x"}},{"clusterTrustBundle":{"signerName":"s/x","path":"y"}}]}}]}}"#;
+        let needs = pod_needs(pod).unwrap();
+        let found: Vec<String> =
+            needs.keys.iter().map(|k| format!("{}/{}", k.resource, k.name)).collect();
+        let wanted = [
+            "configmaps/kube-root-ca.crt",
+            "persistentvolumeclaims/c1",
+            "persistentvolumeclaims/p-e",
+            "secrets/s1",
+            "clustertrustbundles/b",
+            "signers/s/x",
+            "runtimeclasses/rc",
+            "csidrivers/drv",
+        ];
+        assert_eq!(found, wanted);
     }
 
     #[test]

@@ -10,42 +10,37 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use crate::sync::collections::{CERTIFICATES, RBAC};
+use crate::sync::emit::{Node, RANK_POD, base, delete, put};
+use crate::sync::needs::{Flow, Needs};
 use crate::sync::port::Changed;
 use crate::sync::references::{self, PodNeeds, TOKEN_GROUP, TOKEN_RESOURCE};
 use crate::sync::version::{self, Digest};
-use crate::sync::{Base, Change, Key};
+use crate::sync::{Change, Key};
 
-/// The kinds a view is made of.
-pub const RESOURCES: [(&str, &str); 6] = [
+pub use crate::sync::emit::{Emit, Read};
+
+/// The kinds a view is made of; what others lead to is indexed before pods are.
+pub const RESOURCES: [(&str, &str); 15] = [
     ("", "nodes"),
     ("", "serviceaccounts"),
     ("", "configmaps"),
     ("", "secrets"),
     (TOKEN_GROUP, TOKEN_RESOURCE),
+    ("", "persistentvolumeclaims"),
+    ("", "persistentvolumes"),
+    (CERTIFICATES, "clustertrustbundles"),
+    ("node.k8s.io", "runtimeclasses"),
+    (RBAC, "clusterroles"),
+    (RBAC, "clusterrolebindings"),
+    (RBAC, "roles"),
+    (RBAC, "rolebindings"),
+    ("storage.k8s.io", "csidrivers"),
     ("", "pods"),
 ];
 
-const RANK_NEEDED: u8 = 0;
-const RANK_POD: u8 = 1;
-const RANK_UNNEEDED: u8 = 2;
 /// Pods that are gone, remembered so that their last events are still their node's own.
 const MAX_GONE: usize = 8192;
-
-type Node = Arc<str>;
-
-/// Reads an object's present bytes and revision.
-pub type Read<'a> = &'a dyn Fn(&Key) -> Option<(Bytes, u64)>;
-
-/// A change for one attached node.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Emit {
-    /// Which node.
-    pub node: Node,
-    /// What it gets.
-    pub change: Change,
-}
 
 #[derive(Debug)]
 struct Pod {
@@ -53,15 +48,6 @@ struct Pod {
     uid: Box<str>,
     needs: Box<[Arc<Key>]>,
     version: u64,
-}
-
-#[derive(Debug, Default)]
-struct Needed {
-    /// None while it does not exist.
-    version: Option<u64>,
-    /// The mirror's revision that `version` is from: an older event is late.
-    revision: u64,
-    nodes: HashMap<Node, u32>,
 }
 
 #[derive(Debug)]
@@ -76,7 +62,7 @@ struct Token {
 pub struct Views {
     pods: HashMap<Arc<Key>, Pod>,
     by_node: HashMap<Node, HashSet<Arc<Key>>>,
-    needed: HashMap<Arc<Key>, Needed>,
+    needs: Needs,
     /// By the key of their pod.
     tokens: HashMap<Key, Vec<Token>>,
     nodes: HashMap<Key, u64>,
@@ -92,11 +78,11 @@ impl Views {
         match (changed.key.group.as_str(), changed.key.resource.as_str()) {
             ("", "pods") => self.pod(changed, read, &mut out),
             ("", "nodes") => self.node(changed, &mut out),
-            ("", "serviceaccounts" | "configmaps" | "secrets") => {
-                self.dependency(changed, &mut out);
-            }
             (TOKEN_GROUP, TOKEN_RESOURCE) => self.token(changed, &mut out),
-            _ => {}
+            _ => {
+                let flow = &mut Flow { attached: &self.attached, read, out: &mut out };
+                self.needs.changed(changed, flow);
+            }
         }
         out
     }
@@ -123,11 +109,11 @@ impl Views {
             found.extend(
                 self.tokens_of(key, &pod.uid).map(|token| (Arc::clone(&token.key), token.version)),
             );
-            for need in pod.needs.iter().filter(|need| seen.insert(need)) {
-                let version = self.needed.get(need).and_then(|needed| needed.version);
-                found.extend(version.map(|version| (Arc::clone(need), version)));
-            }
+            pod.needs.iter().for_each(|need| self.needs.reach(need, &mut seen));
         }
+        found.extend(
+            seen.into_iter().filter_map(|need| Some((Arc::clone(need), self.needs.version(need)?))),
+        );
         found
     }
 
@@ -163,7 +149,7 @@ impl Views {
             (TOKEN_GROUP, TOKEN_RESOURCE) => {
                 token_pod(key).is_some_and(|pod| self.sees(node, &pod))
             }
-            _ => self.needed.get(key).is_some_and(|needed| needed.nodes.contains_key(node)),
+            _ => self.needs.sees(node, key),
         }
     }
 
@@ -204,28 +190,6 @@ impl Views {
         }
     }
 
-    fn dependency(&mut self, changed: &Changed, out: &mut Vec<Emit>) {
-        let Some(needed) = self.needed.get_mut(&changed.key) else { return };
-        if changed.revision <= needed.revision {
-            return;
-        }
-        let value = changed.value.as_ref().and_then(|value| version::project(&changed.key, value));
-        let now = value.as_ref().map(|value| version::version(value));
-        needed.revision = changed.revision;
-        if std::mem::replace(&mut needed.version, now) == now {
-            return;
-        }
-        let nodes: Vec<Node> =
-            needed.nodes.keys().filter(|node| self.attached.contains(*node)).cloned().collect();
-        let change = match value {
-            Some(value) if !nodes.is_empty() => put(&changed.key, value, base(changed)),
-            _ => delete(&changed.key),
-        };
-        for node in &nodes {
-            self.emit(node, change.clone(), out);
-        }
-    }
-
     fn token(&mut self, changed: &Changed, out: &mut Vec<Emit>) {
         let Some(pod) = token_pod(&changed.key) else { return };
         let tokens = self.tokens.entry(pod.clone()).or_default();
@@ -261,7 +225,7 @@ impl Views {
             bound.zip(changed.value.as_ref().and_then(|v| version::project(&key, v)))
         else {
             if let Some(old) = old {
-                self.unbind(&key, old, out);
+                self.unbind(&key, old, read, out);
             }
             return;
         };
@@ -277,14 +241,15 @@ impl Views {
             old
         } else {
             old.and_then(|old| {
-                self.unbind(&key, old, out);
+                self.unbind(&key, old, read, out);
                 None
             })
         };
         self.bind(&key, needs, version, read, out);
         self.emit(&node, put(&key, value, base), out);
+        let flow = &mut Flow { attached: &self.attached, read, out };
         for need in old.iter().flat_map(|old| old.needs.iter()) {
-            self.release(need, &node, out);
+            self.needs.release(need, &node, flow);
         }
         if !same {
             self.send_tokens(&key, read, out);
@@ -300,15 +265,16 @@ impl Views {
         out: &mut Vec<Emit>,
     ) {
         let node = Node::from(needs.node.as_str());
+        let flow = &mut Flow { attached: &self.attached, read, out };
         let needs_keys =
-            needs.keys.into_iter().map(|need| self.require(need, &node, read, out)).collect();
+            needs.keys.into_iter().map(|need| self.needs.require(need, &node, flow)).collect();
         let pod =
             Pod { node: Node::clone(&node), uid: needs.uid.into(), needs: needs_keys, version };
         self.by_node.entry(node).or_default().insert(Arc::clone(key));
         self.pods.insert(Arc::clone(key), pod);
     }
 
-    fn unbind(&mut self, key: &Arc<Key>, old: Pod, out: &mut Vec<Emit>) {
+    fn unbind(&mut self, key: &Arc<Key>, old: Pod, read: Read<'_>, out: &mut Vec<Emit>) {
         if let Some(pods) = self.by_node.get_mut(&old.node) {
             pods.remove(key);
             if pods.is_empty() {
@@ -321,51 +287,9 @@ impl Views {
         for change in tokens {
             self.emit(&old.node, change, out);
         }
-        old.needs.iter().for_each(|need| self.release(need, &old.node, out));
+        let flow = &mut Flow { attached: &self.attached, read, out };
+        old.needs.iter().for_each(|need| self.needs.release(need, &old.node, flow));
         self.remember_gone(key, old.node);
-    }
-
-    /// Counts a need of a node; sends the object when the node did not see it yet.
-    fn require(&mut self, need: Key, node: &Node, read: Read<'_>, out: &mut Vec<Emit>) -> Arc<Key> {
-        let known = self.needed.get_key_value(&need).map(|(key, _)| Arc::clone(key));
-        let key = known.unwrap_or_else(|| {
-            let key = Arc::new(need);
-            let mut needed = Needed::default();
-            if let Some((value, revision)) = read(&key) {
-                needed.version =
-                    version::project(&key, &value).map(|value| version::version(&value));
-                needed.revision = revision;
-            }
-            self.needed.insert(Arc::clone(&key), needed);
-            key
-        });
-        let needed = self.needed.get_mut(&key).expect("inserted above");
-        let count = needed.nodes.entry(Node::clone(node)).or_default();
-        *count += 1;
-        if *count == 1 && needed.version.is_some() && self.attached.contains(node) {
-            let value = read(&key).and_then(|(value, _)| version::project(&key, &value));
-            out.extend(
-                value.map(|value| Emit { node: Node::clone(node), change: put(&key, value, None) }),
-            );
-        }
-        key
-    }
-
-    fn release(&mut self, need: &Arc<Key>, node: &Node, out: &mut Vec<Emit>) {
-        let Some(needed) = self.needed.get_mut(need) else { return };
-        let Some(count) = needed.nodes.get_mut(node) else { return };
-        *count -= 1;
-        if *count > 0 {
-            return;
-        }
-        needed.nodes.remove(node);
-        let existed = needed.version.is_some();
-        if needed.nodes.is_empty() {
-            self.needed.remove(need);
-        }
-        if existed {
-            self.emit(node, delete(need), out);
-        }
     }
 
     fn send_tokens(&self, pod: &Arc<Key>, read: Read<'_>, out: &mut Vec<Emit>) {
@@ -411,23 +335,10 @@ fn token_pod(key: &Key) -> Option<Key> {
     Some(Key::of("", "pods", &key.namespace, pod))
 }
 
-fn base(changed: &Changed) -> Option<Base> {
-    let bytes = version::project(&changed.key, changed.previous.as_ref()?)?;
-    Some(Base { key: None, bytes })
-}
-
-fn put(key: &Key, value: Bytes, base: Option<Base>) -> Change {
-    let rank = if key.resource == "pods" { RANK_POD } else { RANK_NEEDED };
-    Change { base, rank, ..Change::new(key.clone(), Some(value), 0) }
-}
-
-fn delete(key: &Key) -> Change {
-    let rank = if key.resource == "pods" { RANK_POD } else { RANK_UNNEEDED };
-    Change { rank, ..Change::new(key.clone(), None, 0) }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     /// A mirror of objects, and what `apply` made of each change.
@@ -574,6 +485,78 @@ mod tests {
                 .is_empty()
         );
         assert!(m.views.sees("n1", &key) && !m.views.sees("n2", &key));
+    }
+
+    fn with_claim(m: &mut Mirror) {
+        let claim =
+            |volume: &str| format!(r#"{{"metadata":{{}},"spec":{{"volumeName":"{volume}"}}}}"#);
+        let volume = |secret: &str| {
+            format!(
+                r#"{{"metadata":{{}},"spec":{{"csi":{{"driver":"drv","nodeStageSecretRef":{{"name":"{secret}","namespace":"s"}}}}}}}}"#
+            )
+        };
+        m.put(Key::of("", "persistentvolumeclaims", "d", "c"), &claim("v"));
+        m.put(Key::of("", "persistentvolumes", "", "v"), &volume("s1"));
+        m.put(Key::of("", "persistentvolumes", "", "w"), &volume("s2"));
+        m.put(Key::of("storage.k8s.io", "csidrivers", "", "drv"), r#"{"metadata":{},"spec":{}}"#);
+        m.put(Key::of("", "secrets", "s", "s1"), r#"{"metadata":{},"data":{}}"#);
+        m.put(Key::of("", "secrets", "s", "s2"), r#"{"metadata":{},"data":{}}"#);
+    }
+
+    const CLAIMING: &str = r#"{"metadata":{"namespace":"d","name":"p","uid":"u"},"spec":{"nodeName":"n1","volumes":[{"name":"x","persistentVolumeClaim":{"claimName":"c"}}]}}"#;
+
+    #[test]
+    fn a_claim_brings_its_volume_its_driver_and_its_secret() {
+        let mut m = mirror();
+        with_claim(&mut m);
+        let pod = Key::of("", "pods", "d", "p");
+        let mut got = m.put(pod.clone(), CLAIMING);
+        assert_eq!(got.pop().unwrap(), "n1 +p 1");
+        got.sort();
+        assert_eq!(got, ["n1 +c 0", "n1 +drv 0", "n1 +s1 0", "n1 +v 0"]);
+        assert_eq!(m.visible("n1"), ["c", "drv", "p", "s1", "v"]);
+        let mut left = m.change(pod, None);
+        assert_eq!(left.remove(0), "n1 -p 1");
+        left.sort();
+        assert_eq!(left, ["n1 -c 2", "n1 -drv 2", "n1 -s1 2", "n1 -v 2"]);
+        assert!(m.visible("n1").is_empty());
+    }
+
+    #[test]
+    fn a_claim_that_is_bound_anew_leads_to_the_other_volume() {
+        let mut m = mirror();
+        with_claim(&mut m);
+        m.put(Key::of("", "pods", "d", "p"), CLAIMING);
+        let claim = Key::of("", "persistentvolumeclaims", "d", "c");
+        let mut got = m.put(claim, r#"{"metadata":{},"spec":{"volumeName":"w"}}"#);
+        got.sort();
+        assert_eq!(got, ["n1 +c 0", "n1 +s2 0", "n1 +w 0", "n1 -s1 2", "n1 -v 2"]);
+        assert_eq!(m.visible("n1"), ["c", "drv", "p", "s2", "w"]);
+    }
+
+    #[test]
+    fn an_account_brings_its_bindings_and_their_roles_whenever_they_come() {
+        let mut m = mirror();
+        let role = Key::of(RBAC, "roles", "d", "reader");
+        m.put(role.clone(), r#"{"metadata":{},"rules":[]}"#);
+        let pod = r#"{"metadata":{"namespace":"d","name":"p","uid":"u"},"spec":{"nodeName":"n1","serviceAccountName":"sa"}}"#;
+        m.put(Key::of("", "pods", "d", "p"), pod);
+        let binding = Key::of(RBAC, "rolebindings", "d", "b");
+        let to = |account: &str| {
+            format!(
+                r#"{{"metadata":{{}},"roleRef":{{"kind":"Role","name":"reader"}},"subjects":[{{"kind":"ServiceAccount","name":"{account}"}}]}}"#
+            )
+        };
+        assert_eq!(m.put(binding.clone(), &to("sa")), ["n1 +b 0", "n1 +reader 0"]);
+        assert_eq!(m.put(role, r#"{"metadata":{},"rules":[1]}"#), ["n1 +reader 0"]);
+        let mut left = m.put(binding.clone(), &to("other"));
+        left.sort();
+        assert_eq!(left, ["n1 +b 0", "n1 -b 2", "n1 -reader 2"]);
+        assert_eq!(m.visible("n1"), ["p"]);
+        assert_eq!(m.put(binding.clone(), &to("sa")), ["n1 +b 0", "n1 +reader 0"]);
+        let mut gone = m.change(binding, None);
+        gone.sort();
+        assert_eq!(gone, ["n1 -b 2", "n1 -reader 2"]);
     }
 
     #[test]
