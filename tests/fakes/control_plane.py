@@ -24,12 +24,14 @@ RESOURCES = {
     "replicasets": "apps",
     "daemonsets": "apps",
     "leases": "coordination.k8s.io",
+    "storageclasses": "storage.k8s.io",
 }
+CLUSTER_SCOPED = {"nodes", "namespaces", "persistentvolumes", "storageclasses"}
 
 
 def key(resource: str, name: str = "", namespace: str = "default") -> ObjectKey:
     """The key of an object by its resource."""
-    cluster_scoped = resource in {"nodes", "namespaces"}
+    cluster_scoped = resource in CLUSTER_SCOPED
     return ObjectKey(
         RESOURCES.get(resource, ""), resource, "" if cluster_scoped else namespace, name
     )

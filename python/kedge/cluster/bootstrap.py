@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a cluster has from the start: its namespaces and the ``kubernetes`` Service."""
+"""What a cluster has from the start: its namespaces, the ``kubernetes`` Service, a StorageClass."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ async def prepare(registry: Registry, port: int) -> None:
     await _ensure(
         registry, ObjectKey("", "services", "default", "kubernetes"), _service(registry, port)
     )
+    await _ensure(
+        registry, ObjectKey("storage.k8s.io", "storageclasses", "", "local-path"), _LOCAL_PATH
+    )
+
+
+_LOCAL_PATH: dict[str, Any] = {
+    "metadata": {
+        "name": "local-path",
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
+    "provisioner": "kedge.io/local-path",
+    "reclaimPolicy": "Delete",
+    "volumeBindingMode": "WaitForFirstConsumer",
+}
 
 
 async def _ensure(registry: Registry, key: ObjectKey, obj: dict[str, Any]) -> None:

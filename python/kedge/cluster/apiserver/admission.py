@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is decided about an object before it is stored, beyond its own fields.
 
-NamespaceLifecycle, ServiceAccount (the account's token volume), DefaultTolerationSeconds and
-Priority, as kube-apiserver has them on by default. ``Admission`` reads the store and changes the
+NamespaceLifecycle, ServiceAccount (the account's token volume), DefaultTolerationSeconds, Priority
+and DefaultStorageClass, as kube-apiserver has them on by default. ``Admission`` reads the store and changes the
 object; it writes nothing.
 """
 
@@ -31,6 +31,7 @@ DEFAULT_TOLERATION_SECONDS = 300
 IMMORTAL_NAMESPACES = ("default", "kube-system", "kube-public")
 WAIT_FOR_ACCOUNT_SECONDS = 1.0
 _POLL_SECONDS = 0.05
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _MIRROR = "kubernetes.io/config.mirror"
 _TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
@@ -59,6 +60,20 @@ class Admission:
             _tolerations(obj["spec"])
             obj["spec"].setdefault("priority", 0)
             obj["spec"].setdefault("preemptionPolicy", "PreemptLowerPriority")
+        if kind.resource == "persistentvolumeclaims" and not kind.group:
+            self._storage_class(obj)
+
+    def _storage_class(self, claim: Object) -> None:
+        """DefaultStorageClass: a claim that names none gets the newest that is marked as the default."""
+        if "storageClassName" in claim.get("spec", {}):
+            return
+        found = []
+        for item in self._store.list("storage.k8s.io", "storageclasses").items:
+            metadata = orjson.loads(item.value)["metadata"]
+            if (metadata.get("annotations") or {}).get(_DEFAULT_CLASS) == "true":
+                found.append((metadata.get("creationTimestamp", ""), metadata["name"]))
+        if found:
+            claim["spec"]["storageClassName"] = max(found)[1]
 
     def delete(self, kind: Kind, key: ObjectKey) -> None:
         """Admits a delete.

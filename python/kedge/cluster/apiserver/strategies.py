@@ -130,8 +130,21 @@ def _create_namespace(namespace: Object) -> None:
         finalizers.append("kubernetes")
 
 
-def _create_pending(obj: Object) -> None:
-    obj["status"] = {"phase": "Pending"}
+def _create_claim(claim: Object) -> None:
+    claim["status"] = {"phase": "Pending"}
+    _protect(claim, "kubernetes.io/pvc-protection")
+
+
+def _create_volume(volume: Object) -> None:
+    volume["status"] = {"phase": "Pending"}
+    _protect(volume, "kubernetes.io/pv-protection")
+
+
+def _protect(obj: Object, finalizer: str) -> None:
+    """StorageObjectInUseProtection: what is in use stays until it is not."""
+    finalizers = obj["metadata"].setdefault("finalizers", [])
+    if finalizer not in finalizers:
+        finalizers.append(finalizer)
 
 
 def _update_namespace(new: Object, old: Object) -> None:
@@ -141,8 +154,8 @@ def _update_namespace(new: Object, old: Object) -> None:
 _CREATE: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "pods"): _create_pod,
     ("", "namespaces"): _create_namespace,
-    ("", "persistentvolumeclaims"): _create_pending,
-    ("", "persistentvolumes"): _create_pending,
+    ("", "persistentvolumeclaims"): _create_claim,
+    ("", "persistentvolumes"): _create_volume,
 }
 _UPDATE: dict[tuple[str, str], Callable[[Object, Object], None]] = {
     ("", "namespaces"): _update_namespace,

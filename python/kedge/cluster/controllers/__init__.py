@@ -19,6 +19,7 @@ from kedge.cluster.controllers.nodes.health import GRACE_SECONDS
 from kedge.cluster.controllers.pod_garbage import ORPHAN_SECONDS, TERMINATED_LIMIT, PodGarbage
 from kedge.cluster.controllers.replica_sets import ReplicaSets
 from kedge.cluster.controllers.service_accounts import ServiceAccounts
+from kedge.cluster.controllers.volumes.controller import Volumes
 from kedge.cluster.machinery.events import Recorder
 
 if TYPE_CHECKING:
@@ -71,4 +72,5 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
         ),
         ReplicaSets(client, informer, recorder),
         ServiceAccounts(client, informer, config.ca_pem),
+        Volumes(client, informer, recorder),
     ]

@@ -112,13 +112,18 @@ class _Index(Generic[R]):
 
 
 class PodCache(Cache[Pod]):
-    """Pods, also by controller, by node, and those without a controller by namespace."""
+    """Pods, also by controller, by node, by claim, and those without a controller by namespace."""
 
     def __init__(self, decode: Callable[[bytes, int], Pod]) -> None:
         super().__init__(decode)
         self._by_owner: _Index[Pod] = _Index()
         self._by_node: _Index[Pod] = _Index()
         self._strays: _Index[Pod] = _Index()
+        self._by_claim: dict[Key, dict[Key, Pod]] = {}
+
+    def using(self, claim: Key) -> list[Pod]:
+        """The pods whose volumes use a claim."""
+        return list(self._by_claim.get(claim, {}).values())
 
     def owned_by(self, uid: str) -> list[Pod]:
         """The pods controlled by the object with that uid."""
@@ -140,6 +145,20 @@ class PodCache(Cache[Pod]):
         self._by_owner.move(_owner_uid(old), _owner_uid(new), key, new)
         self._by_node.move(old.node if old else "", new.node if new else "", key, new)
         self._strays.move(_stray(old), _stray(new), key, new)
+        if pod.claims:
+            self._index_claims(pod, new)
+
+    def _index_claims(self, pod: Pod, new: Pod | None) -> None:
+        """A pod's volumes never change."""
+        for name in pod.claims:
+            claim = (pod.namespace, name)
+            users = self._by_claim.setdefault(claim, {})
+            if new is not None:
+                users[new.key] = new
+            else:
+                users.pop(pod.key, None)
+                if not users:
+                    del self._by_claim[claim]
 
 
 class WorkloadCache(Cache[Workload]):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kedge.cluster.machinery import records
+from kedge.cluster.machinery import records, storage
 from kedge.cluster.machinery.cache import Cache, PodCache, WorkloadCache
 from kedge.errors import Gone
 
@@ -49,6 +49,9 @@ class Informer:
         self.deployments = WorkloadCache(records.workload_of)
         self.replica_sets = WorkloadCache(records.workload_of)
         self.daemon_sets = WorkloadCache(records.workload_of)
+        self.claims: Cache[storage.Claim] = Cache(storage.claim_of)
+        self.volumes: Cache[storage.Volume] = Cache(storage.volume_of)
+        self.classes: Cache[storage.StorageClass] = Cache(storage.class_of)
         self._caches: dict[tuple[str, str], Cache[Any]] = {
             ("", "nodes"): self.nodes,
             ("", "namespaces"): self.namespaces,
@@ -56,6 +59,9 @@ class Informer:
             ("apps", "deployments"): self.deployments,
             ("apps", "replicasets"): self.replica_sets,
             ("apps", "daemonsets"): self.daemon_sets,
+            ("storage.k8s.io", "storageclasses"): self.classes,
+            ("", "persistentvolumes"): self.volumes,
+            ("", "persistentvolumeclaims"): self.claims,
             ("", "pods"): self.pods,
         }
         self._event_watchers: list[EventWatcher] = []

@@ -75,6 +75,11 @@ class _Shared:
 _shared = _Shared()
 
 
+def shared_labels(values: dict[str, str] | None) -> Labels:
+    """One instance per equal labels."""
+    return _shared.labels(values)
+
+
 class Pod(Struct, weakref=False):
     """A pod as controllers and the scheduler see it."""
 
@@ -101,6 +106,8 @@ class Pod(Struct, weakref=False):
     """What the scheduler reads, until the pod is bound."""
     scheduled_reason: str
     """The reason of a False PodScheduled condition."""
+    claims: tuple[str, ...] = ()
+    """The claims that its volumes use; ephemeral ones are made for it and named after both."""
 
     @property
     def key(self) -> Key:
@@ -143,6 +150,12 @@ class Node(Struct, weakref=False):
     """Types of the other conditions that are True."""
     created: float
     deleted: bool
+    local_volumes: tuple[str, ...] = ()
+    """What it says of volumes that it holds itself: ``volumesInUse`` of its status."""
+    volume_pool: int = 0
+    """Bytes of the disk on which it has volumes of its own."""
+    volumes_to_remove: str = ""
+    volumes_directory: str = ""
 
     @property
     def key(self) -> Key:
@@ -279,7 +292,18 @@ def pod_of(value: bytes, version: int) -> Pod:
             if unbound and scheduled and scheduled.status == "False"
             else ""
         ),
+        claims=_claims(metadata.name, spec),
     )
+
+
+def _claims(pod: str, spec: wire.PodSpec) -> tuple[str, ...]:
+    found = []
+    for volume in spec.volumes or ():
+        if volume.persistent_volume_claim is not None:
+            found.append(volume.persistent_volume_claim.claim_name)
+        elif volume.ephemeral is not None:
+            found.append(f"{pod}-{volume.name}")
+    return tuple(found)
 
 
 def node_of(value: bytes, version: int) -> Node:
@@ -305,6 +329,10 @@ def node_of(value: bytes, version: int) -> Node:
         ),
         created=seconds_of(metadata.creation_timestamp),
         deleted=metadata.deletion_timestamp is not None,
+        local_volumes=decoded.status.volumes_in_use or (),
+        volume_pool=amounts(decoded.status.capacity).get("kedge.io/local-storage", 0),
+        volumes_to_remove=metadata.annotations.volumes_to_remove if metadata.annotations else "",
+        volumes_directory=metadata.annotations.volumes_directory if metadata.annotations else "",
     )
 
 

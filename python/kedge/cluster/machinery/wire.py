@@ -32,6 +32,13 @@ class Annotations(Struct, gc=False):
     deletion_cost: str = field(default="", name="controller.kubernetes.io/pod-deletion-cost")
     revision: str = field(default="", name="deployment.kubernetes.io/revision")
     mirror: str = field(default="", name="kubernetes.io/config.mirror")
+    selected_node: str = field(default="", name="volume.kubernetes.io/selected-node")
+    bind_completed: str = field(default="", name="pv.kubernetes.io/bind-completed")
+    bound_by_controller: str = field(default="", name="pv.kubernetes.io/bound-by-controller")
+    provisioned_by: str = field(default="", name="pv.kubernetes.io/provisioned-by")
+    default_class: str = field(default="", name="storageclass.kubernetes.io/is-default-class")
+    volumes_to_remove: str = field(default="", name="volumes.kedge.io/remove")
+    volumes_directory: str = field(default="", name="volumes.kedge.io/directory")
 
 
 class Metadata(Struct, rename="camel"):
@@ -169,6 +176,24 @@ class SchedulingGate(Struct):
     name: str = ""
 
 
+class ClaimSource(Struct, rename="camel"):
+    """``persistentVolumeClaim`` of a pod's volume."""
+
+    claim_name: str = ""
+
+
+class ClaimTemplate(Struct):
+    """``ephemeral`` of a pod's volume: only that it is there."""
+
+
+class PodVolume(Struct, rename="camel"):
+    """One entry of a pod's ``spec.volumes``, as far as it is about claims."""
+
+    name: str = ""
+    persistent_volume_claim: ClaimSource | None = None
+    ephemeral: ClaimTemplate | None = None
+
+
 class PodSpec(Struct, rename="camel"):
     """``spec`` of a Pod."""
 
@@ -183,6 +208,7 @@ class PodSpec(Struct, rename="camel"):
     init_containers: tuple[Container, ...] | None = None
     overhead: dict[str, Quantity] | None = None
     scheduling_gates: tuple[SchedulingGate, ...] | None = None
+    volumes: tuple[PodVolume, ...] | None = None
 
 
 class ContainerStatus(Struct, rename="camel"):
@@ -220,6 +246,7 @@ class NodeStatus(Struct, rename="camel"):
     allocatable: dict[str, Quantity] | None = None
     capacity: dict[str, Quantity] | None = None
     conditions: tuple[Condition, ...] | None = None
+    volumes_in_use: tuple[str, ...] | None = None
 
 
 class NodeObject(Struct):
@@ -276,6 +303,75 @@ class NamespaceObject(Struct):
     metadata: Metadata
     spec: NamespaceSpec = field(default_factory=NamespaceSpec)
     status: NamespaceStatus = field(default_factory=NamespaceStatus)
+
+
+class ClaimReference(Struct, rename="camel"):
+    """``claimRef`` of a PersistentVolume."""
+
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+
+class Affine(Struct, rename="camel"):
+    """``nodeAffinity`` of a PersistentVolume."""
+
+    required: NodeSelector | None = None
+
+
+class VolumeSpec(Struct, rename="camel"):
+    """``spec`` of a PersistentVolume."""
+
+    capacity: dict[str, Quantity] | None = None
+    access_modes: tuple[str, ...] | None = None
+    claim_ref: ClaimReference | None = None
+    storage_class_name: str | None = None
+    volume_mode: str | None = None
+    node_affinity: Affine | None = None
+    reclaim: str | None = field(default=None, name="persistentVolumeReclaimPolicy")
+
+
+class VolumeStatus(Struct):
+    """``status`` of a PersistentVolume or a claim."""
+
+    phase: str | None = None
+
+
+class VolumeObject(Struct):
+    """A PersistentVolume."""
+
+    metadata: Metadata
+    spec: VolumeSpec = field(default_factory=VolumeSpec)
+    status: VolumeStatus = field(default_factory=VolumeStatus)
+
+
+class ClaimSpec(Struct, rename="camel"):
+    """``spec`` of a PersistentVolumeClaim."""
+
+    access_modes: tuple[str, ...] | None = None
+    selector: LabelSelector | None = None
+    resources: Resources | None = None
+    volume_name: str | None = None
+    storage_class_name: str | None = None
+    volume_mode: str | None = None
+
+
+class ClaimObject(Struct):
+    """A PersistentVolumeClaim."""
+
+    metadata: Metadata
+    spec: ClaimSpec = field(default_factory=ClaimSpec)
+    status: VolumeStatus = field(default_factory=VolumeStatus)
+
+
+class ClassObject(Struct, rename="camel"):
+    """A StorageClass."""
+
+    metadata: Metadata
+    provisioner: str = ""
+    reclaim_policy: str | None = None
+    volume_binding_mode: str | None = None
+    mount_options: tuple[str, ...] | None = None
 
 
 class AnyObject(Struct):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kedge.cluster.machinery.records import Pod
     from kedge.cluster.machinery.wire import PodSpec
     from kedge.cluster.scheduler.snapshot import NodeInfo, Snapshot
+    from kedge.cluster.scheduler.volumes import PodVolumes
 
 ALWAYS_ALL = 100
 """Up to this many nodes all that pass are scored."""
@@ -40,17 +41,22 @@ class Unschedulable:
     message: str
 
 
-def schedule(pod: Pod, spec: PodSpec, snapshot: Snapshot) -> Placed | Unschedulable:
+def schedule(
+    pod: Pod, spec: PodSpec, snapshot: Snapshot, volumes: PodVolumes | None = None
+) -> Placed | Unschedulable:
     """Picks the best node that can take a pod.
 
     Args:
         pod: the pod.
         spec: what it asks for.
         snapshot: the nodes and what is on them; its turn advances.
+        volumes: its claims, if it has any.
     """
     count = len(snapshot)
     if not count:
         return Unschedulable("no nodes available to schedule pods")
+    if volumes is not None and volumes.blocked:
+        return Unschedulable(f"0/{count} nodes are available: {volumes.blocked}.")
     reasons: Counter[str] = Counter()
     feasible: list[NodeInfo] = []
     spread = HardSpread(pod, spec, snapshot)
@@ -58,7 +64,7 @@ def schedule(pod: Pod, spec: PodSpec, snapshot: Snapshot) -> Placed | Unschedula
     looked_at = 0
     for info in _candidates(spec, snapshot, reasons):
         looked_at += 1
-        found = _objections(pod, spec, info, spread)
+        found = _objections(pod, spec, info, spread) or _unreachable(volumes, info)
         if found:
             reasons.update(found)
             continue
@@ -100,6 +106,10 @@ def _objections(pod: Pod, spec: PodSpec, info: NodeInfo, spread: HardSpread) -> 
         if found:
             return found
     return spread.reasons(node)
+
+
+def _unreachable(volumes: PodVolumes | None, info: NodeInfo) -> Iterable[str]:
+    return () if volumes is None or info.node is None else volumes.reasons(info.node)
 
 
 def _enough(count: int) -> int:

@@ -18,6 +18,7 @@ from kedge.cluster.machinery import conditions, events
 from kedge.cluster.machinery.events import Recorder
 from kedge.cluster.scheduler.core import Placed, schedule
 from kedge.cluster.scheduler.snapshot import Snapshot
+from kedge.cluster.scheduler.volumes import NO_ROOM, Storage
 from kedge.cluster.scheduler.waiting import Waiting
 from kedge.errors import Conflict, KedgeError, NotFound
 
@@ -54,6 +55,9 @@ class Scheduler:
         self._assumed: dict[Key, str] = {}
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(BINDS)
+        self._storage = Storage(client, informer)
+        for cache in (informer.claims, informer.volumes, informer.classes):
+            cache.watch(self._storage_changed)
         informer.nodes.watch(self._node_changed)
         informer.pods.watch(self._pod_changed)
 
@@ -89,15 +93,41 @@ class Scheduler:
     def _schedule(self, pod: Pod, group: asyncio.TaskGroup) -> None:
         if pod.pending is None:
             return
-        result = schedule(pod, pod.pending, self._snapshot)
+        needs = self._storage.needs(pod)
+        result = schedule(pod, pod.pending, self._snapshot, needs)
         if isinstance(result, Placed):
             self._assumed[pod.key] = pod.uid
             self._snapshot.put_pod(pod, result.node)
-            group.create_task(self._bind(pod, result.node))
+            if needs is None:
+                group.create_task(self._bind(pod, result.node))
+            else:
+                choices = self._storage.promise(needs, result.node)
+                group.create_task(self._bind_claims(pod, result.node, choices))
             return
         self._waiting.park(pod, time.monotonic())
         self._recorder.record(_about(pod), events.WARNING, "FailedScheduling", result.message)
+        for claim in needs.short[:1] if needs is not None else ():
+            text = f'failed to provision volume: {NO_ROOM} for pod "{pod.name}": {result.message}'
+            about = events.Reference(
+                "PersistentVolumeClaim", "v1", claim.namespace, claim.name, claim.uid
+            )
+            self._recorder.record(about, events.WARNING, "ProvisioningFailed", text)
         group.create_task(self._explain(pod, result.message))
+
+    async def _bind_claims(self, pod: Pod, node: str, choices: dict[Key, str]) -> None:
+        """Binds a pod's claims, then the pod."""
+        try:
+            bound = await self._storage.bind(pod, node, choices)
+            why = "binding volumes: provisioning failed for PVC" if not bound else ""
+        except KedgeError as error:
+            bound, why = False, f"binding volumes: {error}"
+        if bound:
+            await self._bind(pod, node)
+            return
+        self._unassume(pod)
+        message = f'running PreBind plugin "VolumeBinding": {why}'
+        self._recorder.record(_about(pod), events.WARNING, "FailedScheduling", message)
+        self._retry(pod)
 
     async def _bind(self, pod: Pod, node: str) -> None:
         async with self._slots:
@@ -206,6 +236,9 @@ class Scheduler:
         self._snapshot.put_node(new)
         if old is None or _helps(old, new):
             self._stir()
+
+    def _storage_changed(self, _old: object, _new: object) -> None:
+        self._stir()
 
     def _stir(self) -> None:
         if len(self._waiting):
