@@ -85,7 +85,8 @@ class Scheduler:
             await asyncio.sleep(0)
             return
         try:
-            await asyncio.wait_for(self._wake.wait(), due)
+            async with asyncio.timeout(due):  # wait_for may lose a cancellation that meets a wake
+                await self._wake.wait()
         except TimeoutError:
             return
         self._wake.clear()
