@@ -314,7 +314,7 @@ async def test_a_volume_waits_for_its_config_map_and_is_refreshed_when_it_change
         await until(lambda: bool(kubelet.recorder._new))
         assert (
             "FailedMount",
-            'MountVolume.SetUp failed: configmap "settings" not found',
+            'configmap "settings" not found',
         ) in await kubelet.events()
         await kubelet.apply(config_map(mode="fast"))
         await until(lambda: kubelet.is_ready("web"))

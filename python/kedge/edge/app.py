@@ -30,6 +30,7 @@ from kedge.edge.kubelet.serving.routes import Routes
 from kedge.edge.kubelet.summary import Summary, pod_summary
 from kedge.edge.kubelet.tools import Facts, Paths, Tools
 from kedge.edge.kubelet.volumes import VolumeError, Volumes
+from kedge.edge.kubelet.volumes.local_path import LocalPath, follow_node
 from kedge.edge.replica import Replica
 from kedge.edge.runtime.cri import CriRuntime
 from kedge.edge.runtime.prober import NetworkProber
@@ -81,7 +82,15 @@ class Agent:
         self.reporter = Reporter(store, node)
         self.recorder = Recorder(store, node)
         pods = config.data_dir / "pods"
-        self.volumes = Volumes(pods, config.data_dir / "memory", lambda: self.facts.place(()))
+        data = config.data_dir.absolute()
+        self.local_path = LocalPath(Path(config.local_volumes_dir or data / "local-volumes"))
+        self.volumes = Volumes(
+            pods,
+            config.data_dir / "memory",
+            lambda: self.facts.place(()),
+            node=node,
+            local_path=self.local_path,
+        )
         parallel = config.sandbox_parallelism or default_parallelism()
         tools = Tools(
             runtime=self.cri,
@@ -105,7 +114,14 @@ class Agent:
             config.max_pods,
             VERSION,
         )
-        self.node = NodeReporter(registration, self.cri, self.reporter, self.facts, config.data_dir)
+        self.node = NodeReporter(
+            registration,
+            self.cri,
+            self.reporter,
+            self.facts,
+            config.data_dir,
+            storage=self.local_path,
+        )
         self.routes = Routes(server, self.pods, tools, lambda: self.node.problem)
         self.link = link.open_link(config, runtime, store, server)
         self.rotator = Rotator(config.logs_dir, self.cri)
@@ -134,6 +150,7 @@ class Agent:
                 self.facts.systemd_cgroups = await self._ask_cgroup_driver() == "systemd"
             group.create_task(self.pods.run())
             group.create_task(self.node.run())
+            group.create_task(self._follow_node())
             group.create_task(self.routes.run())
             group.create_task(self.summary.run())
             group.create_task(self.rotator.run())
@@ -144,6 +161,16 @@ class Agent:
             gc.collect()
             gc.freeze()
             _log.info("the agent runs node=%s version=%s", self._config.node_name, VERSION)
+
+    async def _follow_node(self) -> None:
+        """Removes local volumes when the Node asks for it."""
+
+        def in_use() -> set[str]:
+            workers = self.pods.workers()
+            return {one.path for worker in workers for one in (worker.volumes or {}).values()}
+
+        store, name = self._replica.store, self._config.node_name
+        await follow_node(self.local_path, store, name, in_use, self.node.report_now)
 
     def _leave_no_memory(self) -> None:
         """Containers go on using their volumes; without any, no mount outlives the agent."""

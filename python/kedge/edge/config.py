@@ -15,6 +15,8 @@ class EdgeConfig:
         node_name: this node's name, as in its certificate; the host's name if not given.
         cloud: the hub, as HOST:PORT; without one the node works from its store alone.
         data_dir: where everything durable is kept: the store, pki, node.seal, pods.
+        local_volumes_dir: where volumes of the StorageClass local-path keep their data, on the disk that they
+            are to fill; local-volumes below dataDir if not given.
         runtime_endpoint: the socket of the container runtime (CRI v1).
         logs_dir: where container logs are written, as crictl and log shippers expect them.
         resolv_conf: the node's resolver, given to pods.
@@ -32,6 +34,7 @@ class EdgeConfig:
     node_name: str = ""
     cloud: str = ""
     data_dir: Path = Path("kedge-data/edge")
+    local_volumes_dir: str = ""
     runtime_endpoint: str = "unix:///run/containerd/containerd.sock"
     logs_dir: Path = Path("/var/log/pods")
     resolv_conf: Path = Path("/etc/resolv.conf")
@@ -57,6 +60,10 @@ class EdgeConfig:
             )
         for taint in self.node_taints:
             parse_taint(taint)
+        if self.local_volumes_dir and not self.local_volumes_dir.startswith("/"):
+            raise ValueError(
+                f"localVolumesDir: got: {self.local_volumes_dir!r}, wanted: an absolute path"
+            )
         if not 0 < self.max_pods <= 1000:
             raise ValueError(f"maxPods: got: {self.max_pods}, wanted: 1 to 1000")
 

@@ -103,7 +103,7 @@ class Actions:
             delay = worker.memory.delay(plan.VOLUMES, FIRST_DELAY_SECONDS)
             worker.fail(plan.VOLUMES, "FailedMount", str(error), delay)
             if now > worker.began_at + QUIET_SECONDS:
-                self._event("FailedMount", f"MountVolume.SetUp failed: {error}")
+                self._event("FailedMount", str(error))
             return
         worker.volumes = found
         worker.memory.failures.pop(plan.VOLUMES, None)
@@ -119,7 +119,7 @@ class Actions:
         try:
             self._tools.volumes.refresh(worker.pod, self._tools.objects)
         except (KedgeError, OSError) as error:
-            self._event("FailedMount", f"MountVolume.SetUp failed: {error}")
+            self._event("FailedMount", str(error))
         self.mark_expired_tokens(self._tools.clock())
 
     def mark_expired_tokens(self, now: float) -> None:

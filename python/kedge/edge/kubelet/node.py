@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet import node_info
 from kedge.edge.kubelet.lifecycle import format_time
+from kedge.edge.kubelet.volumes import local_path
 from kedge.errors import RuntimeFailure
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ class NodeReporter:
         reporter: takes the reports.
         facts: what the pods' workers know of the node; kept current here.
         data: a path on the disk that matters.
+        storage: the node's local volumes, whose room and names are reported.
         clock: seconds since the epoch.
     """
 
@@ -158,8 +160,10 @@ class NodeReporter:
         facts: Facts,
         data: Path,
         *,
+        storage: local_path.LocalPath | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._storage = storage
         self._registration = registration
         self._runtime = runtime
         self._reporter = reporter
@@ -202,6 +206,8 @@ class NodeReporter:
         pressures = node_info.pressures(self._data)
         self._conditions = conditions(pressures, self.problem, self._conditions, now)
         status = node_status(self._registration, info, self._conditions, self.runtime_version)
+        if self._storage is not None:
+            status = self._storage.describe(status)
         said = json.dumps([_without_heartbeat(status)])
         if said == self._said and now < self._said_at + REPORT_SECONDS:
             return
@@ -211,6 +217,8 @@ class NodeReporter:
 
     def _register(self, info: node_info.NodeInfo, status: Status) -> None:
         node = node_object(self._registration, info, status)
+        if self._storage is not None:
+            node["metadata"]["annotations"] = {local_path.DIRECTORY: str(self._storage.path)}
         identity = json.dumps([node["metadata"], node["spec"]])
         if identity != self._registered:
             self._registered = identity

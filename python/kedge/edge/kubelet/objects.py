@@ -58,8 +58,17 @@ def secret(namespace: str, name: str) -> ObjectKey:
     return ObjectKey("", "secrets", namespace, name)
 
 
+def any_of(key: ObjectKey) -> ObjectKey:
+    """What stands for every object of a resource among a pod's references."""
+    return ObjectKey(key.group, key.resource, "", "")
+
+
+_VOLUMES = ObjectKey("", "persistentvolumes", "", "")
+_BUNDLES = ObjectKey("certificates.k8s.io", "clustertrustbundles", "", "")
+
+
 def references(pod: Pod) -> frozenset[ObjectKey]:
-    """The ConfigMaps and Secrets that a change of concerns this pod."""
+    """The objects that a change of concerns this pod; ``any_of`` where it cannot be told which."""
     namespace, spec = pod["metadata"]["namespace"], pod["spec"]
     found = {
         secret(namespace, one["name"])
@@ -74,9 +83,21 @@ def references(pod: Pod) -> frozenset[ObjectKey]:
             if "secret" in source:
                 held = source["secret"]
                 found.add(secret(namespace, held.get("secretName") or held.get("name", "")))
+            if "clusterTrustBundle" in source:
+                found.add(_BUNDLES)
+        claim = _claim(pod, volume)
+        if claim:
+            found.update((_VOLUMES, ObjectKey("", "persistentvolumeclaims", namespace, claim)))
     for container in (spec.get("initContainers") or []) + (spec.get("containers") or []):
         found.update(_environment(namespace, container))
     return frozenset(found)
+
+
+def _claim(pod: Pod, volume: dict[str, Any]) -> str:
+    """The name of a volume's claim; empty when it has none."""
+    if "ephemeral" in volume:
+        return f"{pod['metadata']['name']}-{volume['name']}"
+    return str((volume.get("persistentVolumeClaim") or {}).get("claimName") or "")
 
 
 def _environment(namespace: str, container: dict[str, Any]) -> Iterator[ObjectKey]:

@@ -34,7 +34,15 @@ RUNTIME_RETRY_SECONDS = 0.2
 LEFT_OVER_RETRY_SECONDS = 30.0
 APART_SECONDS = 0.2
 """Between two comparisons, however many events there are: a start of many pods makes hundreds."""
-_WATCHED = [("", "pods"), ("", "configmaps"), ("", "secrets"), objects.TOKENS]
+_WATCHED = [
+    ("", "pods"),
+    ("", "configmaps"),
+    ("", "secrets"),
+    objects.TOKENS,
+    ("", "persistentvolumeclaims"),
+    ("", "persistentvolumes"),
+    ("certificates.k8s.io", "clustertrustbundles"),
+]
 
 _log = logging.getLogger(__name__)
 
@@ -174,8 +182,9 @@ class Pods:
         if (event.key.group, event.key.resource) == objects.TOKENS:
             self._token_changed(event)
             return
+        any_of = objects.any_of(event.key)
         for uid, references in self._references.items():
-            if event.key in references and uid in self._workers:
+            if (event.key in references or any_of in references) and uid in self._workers:
                 self._workers[uid].objects_changed()
 
     def _token_changed(self, event: Event) -> None:

@@ -89,7 +89,12 @@ class PodWorker:
         """A newer object of the same pod."""
         if pod["spec"] != self.pod["spec"]:
             self.log.info("the pod's spec changed")
-        self.pod = pod
+        before, self.pod = self.pod["metadata"], pod
+        after = pod["metadata"]
+        if self.volumes is not None and any(
+            before.get(field) != after.get(field) for field in ("annotations", "labels")
+        ):
+            self._acting.refresh_volumes()  # the downward API shows them
         self._refuse()
         self.wake()
 

@@ -139,7 +139,7 @@ def test_items_choose_keys_paths_and_modes(rig: Rig) -> None:
 
 
 def test_a_missing_object_names_volume_and_object(rig: Rig) -> None:
-    with pytest.raises(VolumeError, match='volume "v": configmap "conf" not found'):
+    with pytest.raises(VolumeError, match='for volume "v" : configmap "conf" not found'):
         rig.prepare(config())
 
 
@@ -402,5 +402,5 @@ def test_sockets_and_devices_pass_their_checks(rig: Rig, tmp_path: Path) -> None
 
 
 def test_what_this_node_cannot_mount_is_named(rig: Rig) -> None:
-    with pytest.raises(VolumeError, match='volume "v": nfs is not supported on this node'):
+    with pytest.raises(VolumeError, match='volume "v" : nfs is not supported on this node'):
         rig.prepare({"name": "v", "nfs": {"server": "x", "path": "/"}})

@@ -91,6 +91,16 @@ def _source(pod: Pod, part: dict[str, Any], mode: int, objects: Objects, place: 
                 return _downward(pod, source, mode, place)
             case "serviceAccountToken":
                 return {source["path"]: _token_file(pod, _token(pod, source, objects), mode)}
+            case "clusterTrustBundle":
+                from kedge.edge.kubelet.volumes import bundles  # noqa: PLC0415 - few pods have one
+
+                anchors = bundles.anchors(source, objects)
+                return {source["path"]: _token_file(pod, anchors, mode)}
+            case "podCertificate":
+                raise VolumeError(
+                    "projected volume: podCertificate is not supported: the control plane does not serve "
+                    "PodCertificateRequests, so nobody can issue one"
+                )
             case _:
                 raise VolumeError(f"projected volume: {kind} is not supported on this node")
     return {}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kedge.edge.kubelet.environment import Place
     from kedge.edge.kubelet.objects import Objects
     from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.volumes.local_path import LocalPath
 
 MAX_VOLUMES = 256
 
@@ -32,6 +33,8 @@ class Volumes:
         memory: where the node's tmpfs is, or is to be; it holds what is made from objects.
         place: what the downward API knows of the node, asked each time.
         mounter: mounts and unmounts; tests pass their own.
+        node: this node's name.
+        local_path: the volumes of the built-in provisioner; beside ``pods`` if not given.
     """
 
     def __init__(
@@ -40,14 +43,22 @@ class Volumes:
         memory: Path,
         place: Callable[[], Place],
         mounter: Mounter | None = None,
+        *,
+        node: str = "",
+        local_path: LocalPath | None = None,
     ) -> None:
+        self._node = node
+        self._local_path = local_path
         self._pods = pods
         self._mounter = mounter or SystemMounter()
         self._files = ObjectFiles(memory, place, self._mounter)
         self._sources: dict[str, Source] = dict.fromkeys(object_files.KINDS, self._files)
         self._sources["emptyDir"] = EmptyDirs(pods, self._mounter)
         self._sources["hostPath"] = HostPaths()
-        self._plugs: dict[str, Callable[[], Source]] = {}
+        self._plugs: dict[str, Callable[[], Source]] = {
+            "persistentVolumeClaim": self._claims,
+            "ephemeral": self._claims,
+        }
         self._directories: dict[str, str] = {}
 
     def plug(self, kind: str, directory: str, make: Callable[[], Source]) -> None:
@@ -90,7 +101,7 @@ class Volumes:
             try:
                 self.source(request.kind).refresh(request)
             except VolumeError as error:
-                failures.append(error)
+                failures.append(_named(request, error))
         if failures:
             raise failures[0]
 
@@ -132,14 +143,25 @@ class Volumes:
             found = self._sources[kind] = self._plugs[kind]()
         return found
 
+    def _claims(self) -> Source:
+        from kedge.edge.kubelet.volumes import claims  # noqa: PLC0415 - many nodes have none
+
+        return claims.make(
+            self.source, self._node, self._pods.parent / "local-volumes", self._local_path
+        )
+
     async def _prepare(self, request: Request) -> Prepared:
         try:
             return await self.source(request.kind).prepare(request)
         except VolumeError as error:
-            raise VolumeError(f'volume "{request.name}": {error}') from error
+            raise _named(request, error) from error
         except OSError as error:
-            text = f'volume "{request.name}": {error.filename}: {error.strerror}'
-            raise VolumeError(text) from error
+            raise _named(request, f"{error.filename}: {error.strerror}") from error
+
+
+def _named(request: Request, error: object) -> VolumeError:
+    """The failure in the kubelet's words."""
+    return VolumeError(f'MountVolume.SetUp failed for volume "{request.name}" : {error}')
 
 
 def _request(pod: Pod, volume: dict[str, Any], objects: Objects) -> Request:
