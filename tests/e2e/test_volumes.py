@@ -156,7 +156,7 @@ def test_a_claim_is_made_on_its_node_and_its_data_outlives_pod_agent_and_machine
     name = volume_of(kubectl, "data")
     assert phase(kubectl, "pvc", "data") == phase(kubectl, "pv", name) == "Bound"
     directory = system.edge_dir / "local-volumes" / name
-    wait_until(lambda: (directory / "file").exists(), 10, "the pod has written")
+    wait_until((directory / "file").exists, 10, "the pod has written")
     assert kubectl.json("get", "pv", name)["spec"]["local"]["path"] == str(directory)
     remove(kubectl, "pod", "writer")
     create(kubectl, pod("reader", mounts=["data"], volumes=[claimed("data")]))
@@ -231,7 +231,7 @@ def test_an_ephemeral_volume_comes_and_goes_with_its_pod(system: System, kubectl
     )
     runs(kubectl, "brief")
     directory = system.edge_dir / "local-volumes" / volume_of(kubectl, "brief-scratch")
-    wait_until(lambda: (directory / "x").exists(), 10, "the pod has written")
+    wait_until((directory / "x").exists, 10, "the pod has written")
     remove(kubectl, "pod", "brief")
     wait_until(lambda: not directory.exists(), 30, "the node has removed the data")
 
@@ -260,7 +260,7 @@ def test_a_static_local_volume_is_used_where_it_is_and_kept(
     script = "echo hi > /disk/file; exec sleep 1000000"
     create(kubectl, pod("on-disk", script, mounts=["disk"], volumes=[claimed("disk")], **security))
     runs(kubectl, "on-disk")
-    wait_until(lambda: (path / "file").exists(), 10, "the pod has written")
+    wait_until((path / "file").exists, 10, "the pod has written")
     assert (path / "file").stat().st_gid == 4321
     remove(kubectl, "pod", "on-disk")
     remove(kubectl, "pvc", "disk")
