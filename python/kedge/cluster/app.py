@@ -9,14 +9,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from kedge.api.kinds import KINDS, REVIEWS
-from kedge.cluster import bootstrap, credentials
+from kedge.cluster import bootstrap, credentials, roles
 from kedge.cluster.apiserver import documents
+from kedge.cluster.apiserver.access import Access, Escalation
 from kedge.cluster.apiserver.dispatcher import Dispatcher
 from kedge.cluster.apiserver.event_expiry import EventExpiry
 from kedge.cluster.apiserver.node_access import NodeAccess
 from kedge.cluster.apiserver.registry import Registry
 from kedge.cluster.apiserver.reviews import Reviews
-from kedge.cluster.apiserver.server import POLICY, Server, ServerConfig
+from kedge.cluster.apiserver.server import Server, ServerConfig
 from kedge.cluster.apiserver.tokens import Tokens
 from kedge.cluster.config import split_address
 from kedge.cluster.controllers import Config as ControllersConfig
@@ -59,13 +60,17 @@ async def _start(
     host, port = split_address(config.listen)
     registry = Registry(store, config.service_cidr)
     await bootstrap.prepare(registry, port)
+    await roles.prepare(registry)
     own = [] if host in _ANYWHERE else [host]
     pki = credentials.prepare(
         config.data_dir / "pki", [*own, registry.allocator.first, *config.names]
     )
     tokens = Tokens(registry, pki.accounts_key, config.issuer)
-    dispatcher = Dispatcher(registry, tokens, Reviews(tokens, POLICY))
+    access = Access()
+    registry.escalation = Escalation(access, store)
+    dispatcher = Dispatcher(registry, tokens, Reviews(tokens, access))
     server = Server(runtime, store, _server_config(config, pki), dispatcher.handle)
+    access.decider = server
     address = f"{_reachable(host)}:{server.port}"
     documents.serve_discovery(server, address, tokens.jwks(), config.issuer)
     for name, who in (("kubeconfig", credentials.ADMIN), ("cloud.kubeconfig", credentials.CLOUD)):

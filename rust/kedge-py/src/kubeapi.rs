@@ -2,7 +2,7 @@
 //! Python's `ApiServer`: a thin wrapper over `kedge_core::kubeapi`.
 
 use kedge_core::hub::Identity;
-use kedge_core::kubeapi::{self, Question, Reply};
+use kedge_core::kubeapi::{self, About, Question, Reply};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
@@ -65,6 +65,42 @@ impl ApiServer {
     ) -> PyResult<()> {
         let identity = Identity { certificate, key };
         py.enter(|| self.inner.set_nodes(&identity, ca, server_name))
+    }
+
+    /// `resource` is group, plural, subresource, namespace and name, each of which may be empty.
+    fn allows(
+        &self,
+        py: Python<'_>,
+        user: &str,
+        groups: Vec<String>,
+        verb: &str,
+        resource: (String, String, String, String, String),
+    ) -> bool {
+        let (group, resource, subresource, namespace, name) = &resource;
+        let about = About { group, resource, subresource, namespace, name };
+        py.detach(|| self.inner.allows((user, groups), verb, about))
+    }
+
+    fn allows_url(
+        &self,
+        py: Python<'_>,
+        user: &str,
+        groups: Vec<String>,
+        verb: &str,
+        path: &str,
+    ) -> bool {
+        py.detach(|| self.inner.allows_url((user, groups), verb, path))
+    }
+
+    fn lacks(
+        &self,
+        py: Python<'_>,
+        user: &str,
+        groups: Vec<String>,
+        namespace: &str,
+        rules: &str,
+    ) -> PyResult<Vec<String>> {
+        py.enter(|| self.inner.lacks((user, groups), namespace, rules))
     }
 
     fn set_ready(&self, ready: bool) {

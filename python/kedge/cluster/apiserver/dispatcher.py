@@ -17,6 +17,7 @@ from kedge.api import patches, schema, wire
 from kedge.api.keys import ObjectKey
 from kedge.api.kinds import REVIEWS, Kind, find
 from kedge.cluster.apiserver import failures
+from kedge.cluster.apiserver.access import User
 from kedge.cluster.apiserver.deletion import DeleteOptions, is_dry_run
 from kedge.cluster.apiserver.registry import WriteOptions, parse, scale_of
 from kedge.cluster.apiserver.server import JSON, Request, Response
@@ -84,9 +85,9 @@ class Dispatcher:
         self, kind: Kind, key: ObjectKey, request: Request, query: Query
     ) -> Response:
         match request.subresource, request.method:
-            case (("status" | "finalize"), "PUT"):
+            case (("status" | "finalize" | "ephemeralcontainers" | "resize"), "PUT"):
                 return await self._update(key, request, query)
-            case "status", "PATCH":
+            case (("status" | "ephemeralcontainers" | "resize"), "PATCH"):
                 return await self._patch(key, request, query)
             case "scale", ("GET" | "PUT" | "PATCH"):
                 return await self._scale(key, request, query)
@@ -102,12 +103,12 @@ class Dispatcher:
     async def _create(self, kind: Kind, key: ObjectKey, request: Request, query: Query) -> Response:
         if request.name:
             raise failures.unsupported(kind, "create on a named object")
-        body, options = document(request), _options(query)
+        body, options = document(request), _options(request, query)
         _refuse_duplicates(request.body, body, options)
         return answer(await self._registry.create_owned(key, body, options), 201, options)
 
     async def _update(self, key: ObjectKey, request: Request, query: Query) -> Response:
-        body, options = document(request), _options(query)
+        body, options = document(request), _options(request, query)
         _refuse_duplicates(request.body, body, options)
         result = await self._registry.update_owned(
             key, body, subresource=request.subresource, options=options
@@ -120,7 +121,7 @@ class Dispatcher:
             raise UnsupportedMediaType(
                 "server-side apply is not served yet, " + patches.unsupported(content_type)
             )
-        options = _options(query)
+        options = _options(request, query)
         result = await self._registry.patch(
             key, request.body, content_type, subresource=request.subresource, options=options
         )
@@ -165,7 +166,7 @@ class Dispatcher:
                 patched = patches.apply(scale_of(obj), parse(request.body), content_type, None)
                 return _replicas(patched)
 
-        obj = await self._registry.scale(key, change, version, _options(query))
+        obj = await self._registry.scale(key, change, version, _options(request, query))
         return answer(scale_of(obj), 200)
 
     async def _bind(self, request: Request, query: Query) -> Response:
@@ -180,7 +181,7 @@ class Dispatcher:
             node,
             uid=metadata.get("uid", ""),
             annotations=metadata.get("annotations"),
-            options=_options(query),
+            options=_options(request, query),
         )
         return answer(_success(), 201)
 
@@ -247,13 +248,15 @@ def _success(details: Object | None = None) -> Object:
     return status
 
 
-def _options(query: Query) -> WriteOptions:
+def _options(request: Request, query: Query) -> WriteOptions:
     strict = query.get("fieldValidation") or "Warn"
     if strict not in _STRICTNESS:
         raise BadRequest(
             f"fieldValidation: Unsupported value: {strict!r}: supported values: {', '.join(_STRICTNESS)}"
         )
-    return WriteOptions(dry_run=is_dry_run(query.get("dryRun")), strict=strict, warnings=[])
+    user = User(request.user, tuple(request.groups))
+    dry_run = is_dry_run(query.get("dryRun"))
+    return WriteOptions(dry_run=dry_run, strict=strict, user=user, warnings=[])
 
 
 def _refuse_duplicates(raw: bytes, body: Object, options: WriteOptions) -> None:

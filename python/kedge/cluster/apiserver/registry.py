@@ -15,7 +15,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -29,6 +29,9 @@ from kedge.cluster.apiserver.allocation import Allocator
 from kedge.cluster.apiserver.deletion import DeleteOptions
 from kedge.errors import AlreadyExists, BadRequest, Conflict, NotFound, UnsupportedMediaType
 from kedge.store import ABSENT, Op, Store, delete, put
+
+if TYPE_CHECKING:
+    from kedge.cluster.apiserver.access import Escalation, User
 
 Object = dict[str, Any]
 Change = Callable[[Object], Object]
@@ -47,11 +50,13 @@ class WriteOptions:
     Attributes:
         dry_run: decide everything, store nothing.
         strict: what happens to unknown fields: ``Ignore``, ``Warn`` or ``Strict``.
+        user: on whose behalf; none is kedge itself.
         warnings: texts for the client; filled in.
     """
 
     dry_run: bool = False
     strict: str = "Ignore"
+    user: User | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -70,6 +75,8 @@ class Registry:
         self.store = store
         self.allocator = Allocator(store, service_cidr)
         self._admission = Admission(store)
+        self.escalation: Escalation | None = None
+        """Guards roles and bindings of users, where somebody knows who has what."""
 
     # --- reads
 
@@ -145,6 +152,7 @@ class Registry:
         if first:
             await self._admission.create(kind, key, obj)
         validation.validate(kind, obj)
+        self._guard(kind, obj, None, options)
         beside = self.allocator.complete(obj, None) if _is_service(kind) else []
         if options.dry_run:
             if self.store.get(key) is not None:
@@ -359,6 +367,10 @@ class Registry:
 
     # --- how writes are carried out
 
+    def _guard(self, kind: Kind, new: Object, old: Object | None, options: WriteOptions) -> None:
+        if self.escalation is not None and options.user is not None:
+            self.escalation.check(kind, new, old, options.user)
+
     def _read(self, kind: Kind, key: ObjectKey) -> tuple[bytes, int]:
         found = self.store.get(key)
         if found is None:
@@ -398,6 +410,7 @@ class Registry:
                 return old
             strategies.count_generation(kind, new, old)
             validation.validate_update(kind, new, old, subresource)
+            self._guard(kind, new, old, options)
             if options.dry_run:
                 return new
             if deletion.is_finished(kind, new):

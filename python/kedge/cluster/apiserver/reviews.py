@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kedge.cluster.apiserver import policy
+from kedge.cluster.apiserver.access import About, User
 from kedge.errors import BadRequest, CertificateError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kedge.cluster.apiserver.access import Access
     from kedge.cluster.apiserver.tokens import Tokens
 
 Object = dict[str, Any]
@@ -21,12 +22,12 @@ class Reviews:
 
     Args:
         tokens: who knows tokens.
-        rows: the policy.
+        access: who knows who may do what.
     """
 
-    def __init__(self, tokens: Tokens, rows: policy.Policy) -> None:
+    def __init__(self, tokens: Tokens, access: Access) -> None:
         self._tokens = tokens
-        self._rows = rows
+        self._access_of = access
 
     def answer(self, kind: str, body: Object, user: str, groups: Sequence[str]) -> Object:
         """Fills in the status of a review."""
@@ -34,7 +35,9 @@ class Reviews:
             case "SelfSubjectReview":
                 status: Object = {"userInfo": {"username": user, "groups": list(groups)}}
             case "SelfSubjectAccessReview":
-                status = self._access(body.get("spec", {}), groups)
+                status = self._access(body.get("spec", {}), User(user, tuple(groups)))
+            case "SubjectAccessReview":
+                status = self._access_of_other(body.get("spec", {}))
             case "TokenReview":
                 status = self._token(body.get("spec", {}))
             case _:
@@ -43,24 +46,24 @@ class Reviews:
         body["status"] = status
         return body
 
-    def _access(self, spec: Object, groups: Sequence[str]) -> Object:
+    def _access_of_other(self, spec: Object) -> Object:
+        name, groups = spec.get("user", ""), spec.get("groups") or ()
+        if not name and not groups:
+            raise BadRequest("spec: at least one of user or group must be specified")
+        return self._access(spec, User(name, tuple(groups)))
+
+    def _access(self, spec: Object, user: User) -> Object:
         resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
         if (resource is None) == (path is None):
             raise BadRequest(
                 "spec: exactly one of nonResourceAttributes or resourceAttributes must be specified"
             )
         if resource is None:
-            allowed = policy.allows_path(self._rows, groups, (path or {}).get("path", ""))
-            return {"allowed": allowed}
-        group = resource.get("group", "")
-        name = f"{resource.get('resource', '')}.{group}" if group else resource.get("resource", "")
-        if resource.get("subresource"):
-            name = f"{name}/{resource['subresource']}"
-        return {
-            "allowed": policy.allows(
-                self._rows, groups, resource.get("verb", ""), name, resource.get("namespace", "")
-            )
-        }
+            asked: Object = path or {}
+            verb, where = asked.get("verb", ""), asked.get("path", "")
+            return {"allowed": self._access_of.allows_url(user, verb, where)}
+        about = About(*(resource.get(field, "") for field in About._fields))
+        return {"allowed": self._access_of.allows(user, resource.get("verb", ""), about)}
 
     def _token(self, spec: Object) -> Object:
         token = spec.get("token", "")

@@ -21,6 +21,7 @@ from kedge.aio import batches
 from kedge.errors import ApiError, Full, InsufficientStorage
 
 if TYPE_CHECKING:
+    from kedge.cluster.apiserver.access import About, User
     from kedge.hub.certificates import Pair
     from kedge.runtime import Runtime
     from kedge.store import Store
@@ -93,7 +94,7 @@ POLICY: tuple[dict[str, list[str]], ...] = (
         "urls": ["/api*", "/openapi*", "/openid*", "/.well-known/*", "/version*"],
     },
 )
-"""Who may do what until RBAC decides; the rows are ``kedge_core::kubeapi::policy``'s."""
+"""What kedge's own parts may do, beside what roles allow; the rows are ``kedge_core::kubeapi::policy``'s."""
 
 
 class Request(NamedTuple):
@@ -148,7 +149,8 @@ class ServerConfig:
         audiences: one of these must be named in them; the issuer when empty.
         tokens: static bearer tokens.
         resources: rows with group, version, kind, resource, namespaced, verbs and subresources.
-        policy: who may do what.
+        policy: who may do what, whatever roles say.
+        rbac: whether roles and bindings in the store are asked too.
         limits: overrides of ``kedge_core::kubeapi::config::Limits`` by name.
         version: what ``/version`` says.
     """
@@ -163,6 +165,7 @@ class ServerConfig:
     tokens: tuple[StaticToken, ...] = ()
     resources: Sequence[Mapping[str, Any]] = ()
     policy: Sequence[Mapping[str, Sequence[str]]] = POLICY
+    rbac: bool = True
     limits: Mapping[str, float] = field(default_factory=dict)
     version: Mapping[str, str] | None = None
 
@@ -203,6 +206,18 @@ class Server:
     def set_nodes(self, own: Pair, ca: str, server_name: str) -> None:
         """Reaches nodes with ``own`` from now on, through hubs with a certificate of ``ca``."""
         self._server.set_nodes(own.certificate, own.key, ca, server_name)
+
+    def allows(self, user: User, verb: str, about: About) -> bool:
+        """Whether a user may do something to a resource, as a request would hear."""
+        return self._server.allows(user.name, list(user.groups), verb, about)
+
+    def allows_url(self, user: User, verb: str, path: str) -> bool:
+        """Whether a user may do something with a path that is no resource."""
+        return self._server.allows_url(user.name, list(user.groups), verb, path)
+
+    def lacks(self, user: User, namespace: str, rules: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What of some rules a user does not have."""
+        return self._server.lacks(user.name, list(user.groups), namespace, json.dumps(rules))
 
     def set_ready(self, *, ready: bool) -> None:
         """Sets what ``/readyz`` says; it begins with ready."""

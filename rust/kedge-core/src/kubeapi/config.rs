@@ -37,6 +37,9 @@ pub(super) struct Config {
     pub(super) resources: Vec<ResourceRow>,
     #[serde(default)]
     pub(super) policy: Policy,
+    /// Whether roles and bindings in the store allow too what the policy does not.
+    #[serde(default)]
+    pub(super) rbac: bool,
     #[serde(default)]
     pub(super) limits: Limits,
     /// What `/version` says.

@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as signal};
 
+use super::About;
 use super::accept::{self, Shape};
 use super::auth::{AUTHENTICATED, Authenticator};
 use super::body::{Body, BodyReader, JSON, answer, refusal, streamed};
@@ -24,11 +25,12 @@ use super::policy::{Identity, Policy};
 use super::proxy::{self, Nodes};
 use super::query::{ListOptions, Query};
 use super::queue::{Question, Questions, Reply};
+use super::rbac::{Access, Rbac};
 use super::read::{self, View};
 use super::status::Failure;
 use super::table::Include;
 use super::watch::{Lease, Times, Watch, error_line};
-use crate::store::Store;
+use crate::store::{Selector, Store};
 use crate::{Error, Kind};
 
 /// What all requests share.
@@ -36,6 +38,7 @@ pub(super) struct Handler {
     store: Store,
     catalogue: Catalogue,
     policy: Policy,
+    rbac: Option<Rbac>,
     authenticator: Authenticator,
     pub(super) documents: Documents,
     pub(super) questions: Arc<Questions>,
@@ -74,6 +77,7 @@ impl Handler {
     pub(super) fn new(store: Store, config: Config) -> crate::Result<Self> {
         let limits = config.limits;
         let body_timeout = seconds(limits.body_seconds);
+        let rbac_store = store.clone();
         Ok(Self {
             store,
             catalogue: Catalogue::new(&config.resources),
@@ -88,6 +92,7 @@ impl Handler {
             nodes: Nodes::default(),
             version: config.version.to_string().into_bytes(),
             policy: config.policy,
+            rbac: config.rbac.then(|| Rbac::new(rbac_store)),
             limits,
         })
     }
@@ -149,7 +154,20 @@ impl Handler {
         let verb = target
             .verb(request.method(), query.flag("watch")?)
             .ok_or_else(|| method_not_allowed(request.method()))?;
-        if !self.policy.allows(&who, verb, &target) {
+        let fields = query.get("fieldSelector");
+        let chosen = if fields.is_empty() { None } else { Selector::parse("", fields).ok() };
+        let name = match target.name.as_str() {
+            "" => chosen.as_ref().and_then(|fields| fields.exact_field("metadata.name")),
+            name => Some(name),
+        };
+        let about = About {
+            group: &target.group,
+            resource: &target.resource,
+            subresource: &target.subresource,
+            namespace: &target.namespace,
+            name: name.unwrap_or_default(),
+        };
+        if !self.may(&who, verb, &about) {
             return Err(forbidden(&who, verb, &target));
         }
         let call = Call { verb, target, query, who, accept };
@@ -167,13 +185,49 @@ impl Handler {
             .requests
             .try_acquire()
             .map_err(|_full| Failure::busy("too many requests at a time, try again", 1))?;
-        let reads_object = matches!(call.target.subresource.as_str(), "" | "status");
+        let reads_object = matches!(
+            call.target.subresource.as_str(),
+            "" | "ephemeralcontainers" | "resize" | "status"
+        );
         let answer = match verb {
             "get" if reads_object => self.get(resource, &call),
             "list" => self.list(resource, call).await,
             _ => self.ask(call, request).await,
         };
         answer.map(Answered::Whole)
+    }
+
+    /// Whether `who` may do `verb` on a resource.
+    pub(super) fn may(&self, who: &Identity, verb: &str, about: &About<'_>) -> bool {
+        if self.policy.allows(who, verb, about) {
+            return true;
+        }
+        let About { group, resource, subresource, namespace, name } = *about;
+        let access = Access::Resource { verb, group, resource, subresource, name };
+        self.rbac.as_ref().is_some_and(|rbac| rbac.allows(who, namespace, &access))
+    }
+
+    /// Whether `who` may do `verb` on a path that is no resource.
+    pub(super) fn may_url(&self, who: &Identity, verb: &str, path: &str) -> bool {
+        let access = Access::Url { verb, path };
+        self.policy.allows_url(who, path)
+            || self.rbac.as_ref().is_some_and(|rbac| rbac.allows(who, "", &access))
+    }
+
+    /// What of `rules` somebody lacks.
+    pub(super) fn lacks(
+        &self,
+        who: &Identity,
+        namespace: &str,
+        rules: &str,
+    ) -> crate::Result<Vec<String>> {
+        let all = About { group: "*", resource: "*", ..About::default() };
+        match &self.rbac {
+            Some(rbac) if !self.policy.allows(who, "*", &all) => {
+                rbac.missing(who, namespace, rules)
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Streams from nodes are counted with the watches, not with the quick requests, to their end.
@@ -208,7 +262,7 @@ impl Handler {
 
     fn document(&self, request: &Request<Incoming>, who: &Identity, accept: &str) -> Answer {
         let path = request.uri().path();
-        if !self.policy.allows_url(who, path) {
+        if !self.may_url(who, "get", path) {
             let message = format!("User {:?} cannot get path {path:?}", who.user);
             return Err(Failure::new(403, "Forbidden", message));
         }

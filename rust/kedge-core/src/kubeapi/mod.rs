@@ -2,7 +2,7 @@
 //! The Kubernetes API server's HTTP side: reads and watches answered here, the rest by Python.
 //!
 //! A request passes `connection` (TLS, HTTP/1.1 and HTTP/2, limits), `auth` (certificate or token),
-//! `path` and `query` (what it is about), `policy` (whether it may); then `read` and `watch` answer
+//! `path` and `query` (what it is about), `policy` and `rbac` (whether it may); then `read` and `watch` answer
 //! from the store's bytes, `proxy` from nodes, `documents` from what Python has put there, and everything else goes
 //! through `queue` to Python and back by number. `table` computes what `kubectl get` prints.
 //! Not here: admission, defaults, validation, patches, discovery documents; those are Python's.
@@ -22,6 +22,7 @@ mod policy;
 mod proxy;
 mod query;
 mod queue;
+mod rbac;
 mod read;
 mod status;
 mod table;
@@ -45,6 +46,21 @@ use crate::store::Store;
 use crate::{Error, Result};
 
 pub use queue::{Question, Reply};
+
+/// A resource as an access is decided: `subresource`, `namespace` and `name` may be empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct About<'a> {
+    /// API group, empty for the core.
+    pub group: &'a str,
+    /// The plural.
+    pub resource: &'a str,
+    /// Below it.
+    pub subresource: &'a str,
+    /// Where; empty is the whole cluster.
+    pub namespace: &'a str,
+    /// Which; empty is all.
+    pub name: &'a str,
+}
 
 /// A running server; `close` ends it.
 pub struct ApiServer {
@@ -96,6 +112,29 @@ impl ApiServer {
     /// Reaches nodes with this certificate from now on; their hubs have one of `ca`.
     pub fn set_nodes(&self, identity: &Identity, ca: &str, server_name: &str) -> Result<()> {
         self.handler.nodes.set(identity, ca, server_name)
+    }
+
+    /// Whether somebody may do `verb` on a resource (`pods/log`), as the server itself decides.
+    pub fn allows(&self, who: (&str, Vec<String>), verb: &str, what: About<'_>) -> bool {
+        let who = policy::Identity { user: who.0.to_owned(), groups: who.1 };
+        self.handler.may(&who, verb, &what)
+    }
+
+    /// Whether somebody may do `verb` (`get`) on a path that is no resource.
+    pub fn allows_url(&self, who: (&str, Vec<String>), verb: &str, path: &str) -> bool {
+        let who = policy::Identity { user: who.0.to_owned(), groups: who.1 };
+        self.handler.may_url(&who, verb, path)
+    }
+
+    /// What of `rules` (JSON, as in a role) somebody does not have, so may not give to others.
+    pub fn lacks(
+        &self,
+        who: (&str, Vec<String>),
+        namespace: &str,
+        rules: &str,
+    ) -> Result<Vec<String>> {
+        let who = policy::Identity { user: who.0.to_owned(), groups: who.1 };
+        self.handler.lacks(&who, namespace, rules)
     }
 
     /// What `/readyz` says from now on.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who may do what: a coarse table of rows, checked before anything is read or queued.
 //!
-//! This is the seam for RBAC: `Policy::allows` is the only question the server asks.
+//! These rows are kedge's own parts'; what they do not allow, roles may (`rbac`).
 
 use serde::Deserialize;
 
-use super::path::{Target, Verb};
+use super::About;
 
 /// Who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,12 +40,13 @@ pub(super) struct Policy(Vec<Row>);
 
 impl Policy {
     /// Whether `who` may do `verb` on `target`.
-    pub(super) fn allows(&self, who: &Identity, verb: Verb, target: &Target) -> bool {
+    pub(super) fn allows(&self, who: &Identity, verb: &str, target: &About<'_>) -> bool {
         let resource = resource_name(target);
         self.rows_of(who).any(|row| {
             covers(&row.verbs, verb)
                 && covers(&row.resources, &resource)
-                && (row.namespaces.is_empty() || row.namespaces.contains(&target.namespace))
+                && (row.namespaces.is_empty()
+                    || row.namespaces.iter().any(|own| own == target.namespace))
         })
     }
 
@@ -66,11 +67,11 @@ fn covers(patterns: &[String], text: &str) -> bool {
     })
 }
 
-fn resource_name(target: &Target) -> String {
-    let mut name = super::status::qualified(&target.resource, &target.group);
+fn resource_name(target: &About<'_>) -> String {
+    let mut name = super::status::qualified(target.resource, target.group);
     if !target.subresource.is_empty() {
         name.push('/');
-        name.push_str(&target.subresource);
+        name.push_str(target.subresource);
     }
     name
 }
@@ -93,10 +94,8 @@ mod tests {
         Identity { user: "u".into(), groups: vec![group.into()] }
     }
 
-    fn target(resource: &str, namespace: &str, subresource: &str) -> Target {
-        let [resource, namespace, subresource] =
-            [resource, namespace, subresource].map(str::to_owned);
-        Target { resource, namespace, subresource, ..Target::default() }
+    fn target<'a>(resource: &'a str, namespace: &'a str, subresource: &'a str) -> About<'a> {
+        About { resource, namespace, subresource, ..About::default() }
     }
 
     #[test]
@@ -113,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_group_does_not_cover_another_api_group() {
-        let row = Target { group: "metrics.k8s.io".into(), ..target("pods", "a", "") };
+        let row = About { group: "metrics.k8s.io", ..target("pods", "a", "") };
         assert!(!policy().allows(&who("cloud"), "get", &row));
     }
 
