@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
+from kedge.cluster.apiserver import priorities
 from kedge.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ async def prepare(registry: Registry, port: int) -> None:
     await _ensure(
         registry, ObjectKey("", "services", "default", "kubernetes"), _service(registry, port)
     )
+    for name, (value, description) in priorities.SYSTEM.items():
+        key = ObjectKey(priorities.GROUP, priorities.RESOURCE, "", name)
+        body = {"metadata": {"name": name}, "value": value, "description": description}
+        await _ensure(registry, key, body)
     await _ensure(
         registry, ObjectKey("storage.k8s.io", "storageclasses", "", "local-path"), _LOCAL_PATH
     )

@@ -15,7 +15,7 @@ import orjson
 
 from kedge.api import names
 from kedge.api.keys import ObjectKey
-from kedge.cluster.apiserver import failures
+from kedge.cluster.apiserver import failures, priorities
 from kedge.errors import NotFound
 
 if TYPE_CHECKING:
@@ -51,15 +51,14 @@ class Admission:
 
         Raises:
             NotFound: its namespace does not exist.
-            Forbidden: its namespace goes away, or its account does not exist.
+            Forbidden: its namespace goes away, or its account or priority class does not exist.
         """
         if kind.namespaced:
             self._namespace(kind, key)
         if kind.resource == "pods" and not kind.group:
             await self._service_account(kind, key, obj)
             _tolerations(obj["spec"])
-            obj["spec"].setdefault("priority", 0)
-            obj["spec"].setdefault("preemptionPolicy", "PreemptLowerPriority")
+            priorities.resolve(self._store, kind, key, obj["spec"])
         if kind.resource == "persistentvolumeclaims" and not kind.group:
             self._storage_class(obj)
 

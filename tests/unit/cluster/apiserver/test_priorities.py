@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from kedge.api.keys import ObjectKey
+from kedge.cluster.apiserver import priorities
+from kedge.errors import Forbidden
+
+KEY = ObjectKey("", "pods", "default", "p")
+
+
+async def made(registry, **spec):
+    containers = [{"name": "c", "image": "i:1"}]
+    body = {"metadata": {"name": "p"}, "spec": {"containers": containers, **spec}}
+    return (await registry.create(KEY, body))["spec"]
+
+
+async def has_class(registry, name, value, **fields):
+    key = ObjectKey(priorities.GROUP, priorities.RESOURCE, "", name)
+    await registry.create(key, {"metadata": {"name": name}, "value": value, **fields})
+
+
+async def test_a_pod_without_a_class_has_no_priority(registry):
+    spec = await made(registry)
+    assert (spec["priority"], spec["preemptionPolicy"]) == (0, "PreemptLowerPriority")
+    assert "priorityClassName" not in spec
+
+
+async def test_a_pod_gets_the_value_and_the_policy_of_its_class(registry):
+    await has_class(registry, "high", 1000, preemptionPolicy="Never")
+    spec = await made(registry, priorityClassName="high")
+    assert (spec["priority"], spec["preemptionPolicy"]) == (1000, "Never")
+
+
+async def test_the_lowest_default_class_counts_for_pods_that_name_none(registry):
+    await has_class(registry, "most", 20, globalDefault=True)
+    await has_class(registry, "least", 10, globalDefault=True)
+    spec = await made(registry)
+    assert (spec["priority"], spec["priorityClassName"]) == (10, "least")
+
+
+async def test_a_class_must_exist_and_may_not_be_contradicted(registry):
+    with pytest.raises(Forbidden, match="no PriorityClass with name nobody was found"):
+        await made(registry, priorityClassName="nobody")
+    await has_class(registry, "high", 1000)
+    with pytest.raises(Forbidden, match="must not be provided in pod spec"):
+        await made(registry, priorityClassName="high", priority=5)
