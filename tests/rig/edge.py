@@ -20,21 +20,38 @@ RESOURCES = {"Pod": "pods", "ConfigMap": "configmaps", "Secret": "secrets"}
 
 
 class EdgeNode:
-    """One node below ``directory``."""
+    """One node below ``directory``.
 
-    def __init__(self, directory: Path, *, name: str = "edge-1") -> None:
+    Args:
+        directory: an empty or absent one.
+        name: the node's.
+        containerd: one that runs already and others use too; else the node has its own.
+        settings: more of the agent's settings.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        name: str = "edge-1",
+        containerd: Containerd | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
         self.directory = directory
         self.name = name
         self.data = directory / "edge"
         self.logs = directory / "pods-logs"
-        self.containerd = Containerd(directory / "runtime")
+        self._is_shared = containerd is not None
+        self.containerd = containerd or Containerd(directory / "runtime")
+        self.settings = settings or {}
         self.agent: Process | None = None
 
     def __enter__(self) -> EdgeNode:
         try:
             self.data.mkdir(parents=True, exist_ok=True)
             (self.data / "node.seal").write_bytes(bytes(range(32)))
-            self.containerd.start()
+            if not self._is_shared:
+                self.containerd.start()
             self.configure()
         except BaseException:
             self.stop()
@@ -51,7 +68,7 @@ class EdgeNode:
             "dataDir": str(self.data),
             "logsDir": str(self.logs),
             "runtimeEndpoint": self.containerd.endpoint,
-        }
+        } | self.settings
         (self.data / "edge.yaml").write_text(json.dumps(settings))
 
     def start(self) -> None:
@@ -70,7 +87,8 @@ class EdgeNode:
         """Ends everything; removes what the runtime made."""
         if self.agent is not None:
             self.agent.stop()
-        self.containerd.stop()
+        if not self._is_shared:
+            self.containerd.stop()
 
     def change(
         self,

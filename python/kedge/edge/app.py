@@ -34,7 +34,11 @@ from kedge.edge.kubelet.volumes.local_path import LocalPath, follow_node
 from kedge.edge.replica import Replica
 from kedge.edge.runtime.cri import CriRuntime
 from kedge.edge.runtime.prober import NetworkProber
+from kedge.errors import KedgeError
 from kedge.runtime import VERSION, Runtime
+
+SOCKET = "agent.sock"
+"""In the node's directory: ``/healthz``, ``/metrics`` and all else of the kubelet server, for root."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +75,7 @@ class Agent:
         store, node = replica.store, config.node_name
         self.cri = CriRuntime(runtime, config.runtime_endpoint)
         self.prober = NetworkProber(runtime)
-        server = KubeletServer(runtime)
+        self.server = server = KubeletServer(runtime)
         self.facts = Facts(
             node,
             resolver=read_resolver(config.resolv_conf),
@@ -137,6 +141,7 @@ class Agent:
         try:
             await self._run()
         finally:
+            (self._config.data_dir / SOCKET).unlink(missing_ok=True)
             self._leave_no_memory()
 
     async def _run(self) -> None:
@@ -151,6 +156,7 @@ class Agent:
             group.create_task(self.pods.run())
             group.create_task(self.node.run())
             group.create_task(self._follow_node())
+            self._listen()
             group.create_task(self.routes.run())
             group.create_task(self.summary.run())
             group.create_task(self.rotator.run())
@@ -171,6 +177,13 @@ class Agent:
 
         store, name = self._replica.store, self._config.node_name
         await follow_node(self.local_path, store, name, in_use, self.node.report_now)
+
+    def _listen(self) -> None:
+        """Opens the node's own socket; an agent that cannot have it runs without."""
+        try:
+            self.server.listen(self._config.data_dir / SOCKET)
+        except (KedgeError, OSError) as error:
+            _log.warning("%s cannot be made, nobody can ask this agent here: %s", SOCKET, error)
 
     def _leave_no_memory(self) -> None:
         """Containers go on using their volumes; without any, no mount outlives the agent."""

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Python's `KubeletServer`: a thin wrapper over `kedge_core::kubelet`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kedge_core::hub::tunnels::Services;
@@ -63,6 +64,10 @@ impl KubeletServer {
 
     fn log_ended(&self, container: &str) {
         self.inner.log_ended(container);
+    }
+
+    fn listen(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        py.enter(|| self.inner.listen(&path))
     }
 
     fn close(&self) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The node's kubelet server, reached through the link: HTTP/1.1 on the tunnels of service `kubelet`.
+//! The node's kubelet server, reached through the link: HTTP/1.1 on the tunnels of service `kubelet`;
+//! and on the node itself through a socket that only root opens.
 //!
 //! Python decides what a request means (which container, allowed or not) and answers small things
 //! itself; what flows is carried here: log files, and the streams of exec, attach and port-forward,
@@ -7,6 +8,7 @@
 //! while nobody asks.
 
 mod lines;
+mod local;
 mod logs;
 mod server;
 mod stream;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::logs::{Ended, LogReader, LogRequest};
-use super::stream;
+use super::{local, stream};
 use crate::desk::{Desk, Unanswered};
 use crate::hub::tunnels::{Services, TunnelIo};
 use crate::runtime::Runtime;
@@ -106,8 +107,21 @@ impl KubeletServer {
         &self,
         connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) {
+        self.runtime.spawn(self.serve_to_end(connection));
+    }
+
+    /// Serves on a socket at `path`, which root alone may open.
+    pub fn listen(&self, path: &Path) -> Result<()> {
+        local::listen(self, &self.runtime, path)
+    }
+
+    /// Serves one connection to its end.
+    pub(super) fn serve_to_end(
+        &self,
+        connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let inner = Arc::clone(&self.inner);
-        self.runtime.spawn(async move {
+        async move {
             let service = service_fn(move |request| {
                 let inner = Arc::clone(&inner);
                 async move { Ok::<_, Infallible>(Box::pin(inner.handle(request)).await) }
@@ -120,7 +134,7 @@ impl KubeletServer {
             if let Err(error) = served.await {
                 log::debug!("a connection to the kubelet server ended: {error}");
             }
-        });
+        }
     }
 
     /// Readable while requests wait for Python.

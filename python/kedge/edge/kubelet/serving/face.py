@@ -16,6 +16,7 @@ from kedge.errors import KedgeError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from kedge.runtime import Runtime
 
@@ -87,7 +88,7 @@ Reply = Answer | Log | Stream
 
 
 class KubeletServer:
-    """Serves the tunnels of the link.
+    """Serves the tunnels of the link, and a socket on the node.
 
     Args:
         runtime: the process's tokio runtime.
@@ -95,6 +96,14 @@ class KubeletServer:
 
     def __init__(self, runtime: Runtime) -> None:
         self.handle = _core.KubeletServer(runtime)
+
+    def listen(self, path: Path) -> None:
+        """Serves on a socket of the node as well, which root alone may open.
+
+        Raises:
+            KedgeError: it cannot be made.
+        """
+        self.handle.listen(str(path))
 
     def log_ended(self, container_id: str) -> None:
         """A container has ended: who follows its log gets the rest of it, and its end."""
