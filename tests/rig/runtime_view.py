@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ class View:
     containers: list[ContainerInfo] = field(default_factory=list)
 
     def states(self, uid: str) -> list[tuple[str, int, str]]:
-        """Name, attempt and state of each container of a pod."""
+        """Name, attempt and state of each container of a pod, in their order."""
         mine = {one.id for one in self.sandboxes if one.labels[labels.POD_UID] == uid}
         return sorted(
             (one.labels[labels.CONTAINER_NAME], one.attempt, one.state)
@@ -35,9 +36,21 @@ class View:
         return [one.ready for one in self.sandboxes if one.labels[labels.POD_UID] == uid]
 
 
+async def never_started(runtime: CriRuntime, view: View) -> set[str]:
+    """Containers whose start was cancelled: an agent died while it waited for it. They ran nothing."""
+    found = set()
+    for one in view.containers:
+        status = await runtime.container_status(one.id) if one.state == "exited" else None
+        if status is not None and status.reason == "StartError":
+            found.add(one.id)
+    return found
+
+
 async def look(runtime: CriRuntime, uids: set[str]) -> View:
     """What the runtime has of these pods, whoever made it."""
-    sandboxes = [one for one in await runtime.list_sandboxes() if one.labels.get(labels.POD_UID) in uids]
+    sandboxes = [
+        one for one in await runtime.list_sandboxes() if one.labels.get(labels.POD_UID) in uids
+    ]
     found = await runtime.list_containers()
     return View(sandboxes, [one for one in found if one.labels.get(labels.POD_UID) in uids])
 
@@ -45,10 +58,12 @@ async def look(runtime: CriRuntime, uids: set[str]) -> View:
 def left_on_machine(directory: Path, uids: set[str]) -> list[str]:
     """Mounts, cgroups and files below a node's directory that are of these pods."""
     found = [f"mount {one}" for one in mounts_below(directory) if any(uid in one for uid in uids)]
-    for uid in uids:
-        found += [f"cgroup {one}" for one in Path("/sys/fs/cgroup").glob(f"*/kubepods*/**/pod{uid}")]
-        found += [f"cgroup {one}" for one in Path("/sys/fs/cgroup").glob(f"kubepods*/**/pod{uid}")]
-        found += [f"file {one}" for one in directory.rglob(f"*{uid}*")]
+    for root, names, files in os.walk("/sys/fs/cgroup"):
+        if "kubepods" in root:
+            found += [f"cgroup {root}/{one}" for one in names if one[3:] in uids]
+        del files
+    for root, names, files in os.walk(directory):
+        found += [f"file {root}/{one}" for one in names + files if any(uid in one for uid in uids)]
     return found
 
 

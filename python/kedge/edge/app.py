@@ -20,11 +20,12 @@ from kedge.edge.config import EdgeConfig, parse_taint
 from kedge.edge.kubelet.dns import read_resolver
 from kedge.edge.kubelet.events import Recorder
 from kedge.edge.kubelet.images import Images
-from kedge.edge.kubelet.logs import Rotator
+from kedge.edge.kubelet.logs import Limits, Rotator
 from kedge.edge.kubelet.node import NodeReporter, Registration
 from kedge.edge.kubelet.objects import StoreObjects
 from kedge.edge.kubelet.pods import Pods
 from kedge.edge.kubelet.reports import Reporter
+from kedge.edge.kubelet.resources import whole
 from kedge.edge.kubelet.serving.face import KubeletServer
 from kedge.edge.kubelet.serving.routes import Routes
 from kedge.edge.kubelet.summary import Summary, pod_summary
@@ -128,7 +129,8 @@ class Agent:
         )
         self.routes = Routes(server, self.pods, tools, lambda: self.node.problem)
         self.link = link.open_link(config, runtime, store, server)
-        self.rotator = Rotator(config.logs_dir, self.cri)
+        limits = Limits(whole(config.container_log_max_size), config.container_log_max_files)
+        self.rotator = Rotator(self.pods.logs, self.cri, limits)
         self.summary = Summary(config.data_dir / "status.json", self.gather, VERSION)
 
     async def run(self) -> None:

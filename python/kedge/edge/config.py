@@ -27,6 +27,9 @@ class EdgeConfig:
         node_taints: taints that the node first registers with, as KEY=VALUE:EFFECT.
         max_pods: how many pods the scheduler may put here.
         sandbox_parallelism: sandboxes made at a time; 0 chooses by the machine's cores.
+        container_log_max_size: a container's log file is rotated when it is larger, as in 10Mi.
+        container_log_max_files: how many log files a container may have, the current one included;
+            all of them together are what a container's log can take of the disk.
         store_durable: whether a commit waits for the disk.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
@@ -45,6 +48,8 @@ class EdgeConfig:
     node_taints: tuple[str, ...] = ()
     max_pods: int = 110
     sandbox_parallelism: int = 0
+    container_log_max_size: str = "10Mi"
+    container_log_max_files: int = 5
     store_durable: bool = True
     log_level: str = "INFO"
 
@@ -64,8 +69,28 @@ class EdgeConfig:
             raise ValueError(
                 f"localVolumesDir: got: {self.local_volumes_dir!r}, wanted: an absolute path"
             )
+        check_log_limits(self.container_log_max_size, self.container_log_max_files)
         if not 0 < self.max_pods <= 1000:
             raise ValueError(f"maxPods: got: {self.max_pods}, wanted: 1 to 1000")
+
+
+def check_log_limits(size: str, files: int) -> None:
+    """Checks what a container's log may take.
+
+    Raises:
+        ValueError: it is too little to work with, or not a quantity.
+    """
+    from kedge.edge.kubelet.resources import whole  # noqa: PLC0415 - kubelet modules read settings too
+
+    wanted = "a quantity of at least 16Ki, as in 10Mi"
+    try:
+        is_enough = whole(size) >= 16 << 10
+    except ValueError:
+        is_enough = False
+    if not is_enough:
+        raise ValueError(f"containerLogMaxSize: got: {size!r}, wanted: {wanted}")
+    if not 2 <= files <= 1000:
+        raise ValueError(f"containerLogMaxFiles: got: {files}, wanted: 2 to 1000")
 
 
 def parse_taint(text: str) -> dict[str, str]:

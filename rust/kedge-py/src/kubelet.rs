@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Python's `KubeletServer`: a thin wrapper over `kedge_core::kubelet`.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use kedge_core::hub::tunnels::Services;
@@ -66,8 +66,8 @@ impl KubeletServer {
         self.inner.log_ended(container);
     }
 
-    fn listen(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        py.enter(|| self.inner.listen(&path))
+    fn listen(&self, py: Python<'_>, path: &str) -> PyResult<()> {
+        py.enter(|| self.inner.listen(Path::new(path)))
     }
 
     fn close(&self) {

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kedge import faults
 from kedge.edge.kubelet import (
-    cgroups,
     containers,
     images,
     lifecycle,
@@ -18,6 +16,7 @@ from kedge.edge.kubelet import (
     mounts,
     observe,
     plan,
+    remains,
     tokens,
 )
 from kedge.edge.kubelet.environment import ContainerConfigError
@@ -140,6 +139,10 @@ class Actions:
         layout = self._starter.layout(worker.pod)
         config = containers.sandbox_config(worker.pod, layout, action.attempt)
         try:
+            # First: as long as anything of the pod is here, so is this directory.
+            _make_directory(str(self._tools.paths.pod(worker.uid)))
+            if __debug__:
+                faults.point("pod.directory.made")
             _make_directory(layout.log_directory)
             async with self._tools.sandbox_limit:
                 if __debug__:
@@ -340,17 +343,7 @@ class Actions:
             return
         if __debug__:
             faults.point("pod.volumes.removed")
-        shutil.rmtree(self._tools.paths.pod(worker.uid), ignore_errors=True)
-        if __debug__:
-            faults.point("pod.directory.removed")
-        shutil.rmtree(self._tools.paths.log_directory(worker.pod), ignore_errors=True)
-        if __debug__:
-            faults.point("pod.logs.removed")
-        cgroups.remove(
-            containers.cgroup_parent(worker.pod, systemd=self._tools.facts.systemd_cgroups)
-        )
-        if __debug__:
-            faults.point("pod.cgroup.removed")
+        remains.remove(self._tools.paths, worker.uid)
         worker.is_cleaned = True
         if not worker.is_gone:
             self._tools.reporter.pod_deleted(worker.pod)

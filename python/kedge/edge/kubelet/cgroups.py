@@ -7,6 +7,8 @@ import contextlib
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
+LEVELS = ("", "/burstable", "/besteffort")
+"""Where below ``kubepods`` a pod's cgroup may be; the first is Guaranteed."""
 
 
 def remove(parent: str, root: Path = ROOT) -> None:

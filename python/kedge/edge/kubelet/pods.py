@@ -12,17 +12,16 @@ import asyncio
 import contextlib
 import json
 import logging
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
-from kedge.edge.kubelet import labels, objects, observe, tokens
+from kedge.edge.kubelet import labels, objects, observe, remains, tokens
 from kedge.edge.kubelet.state import Container, ContainerState, Pod, Sandbox
 from kedge.edge.kubelet.worker import PodWorker
 from kedge.errors import Gone, KedgeError, RuntimeFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.runtime import ContainerInfo, SandboxInfo
@@ -72,6 +71,13 @@ class Pods:
     def workers(self) -> list[PodWorker]:
         """Every worker, in no order."""
         return list(self._workers.values())
+
+    def logs(self) -> Iterator[tuple[str, str]]:
+        """Ids and log files of the containers that run."""
+        for worker in self._workers.values():
+            for one in worker.containers.values():
+                if one.state is ContainerState.RUNNING and one.log_path:
+                    yield one.id, one.log_path
 
     def find(self, namespace: str, name: str) -> PodWorker | None:
         """The worker of a pod that the store has."""
@@ -353,7 +359,7 @@ class Pods:
         """Removes a dead pod's directory; what cannot be removed now is tried again later."""
         try:
             await self._tools.volumes.remove(uid)
-            shutil.rmtree(self._tools.paths.pod(uid), ignore_errors=True)
+            remains.remove(self._tools.paths, uid)
         except (KedgeError, OSError) as error:
             _log.warning("what is left of pod uid=%s cannot be removed: %s", uid, error)
             await asyncio.sleep(LEFT_OVER_RETRY_SECONDS)

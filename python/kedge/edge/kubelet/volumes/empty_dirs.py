@@ -48,20 +48,32 @@ class EmptyDirs:
         medium, group = source.get("medium") or "", payloads.owner_group(pod)
         if medium not in ("", "Memory"):
             raise VolumeError(f"emptyDir medium: wanted Memory or none: {medium}")
-        is_new = not directory.exists()
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if __debug__:
-            faults.point("volume.empty_dir.made")
-        if medium and str(directory.resolve()) not in self._mounter.below(directory):
+        if not directory.exists():
+            # Made aside: one that is there is right, whatever an agent died at.
+            fresh = directory.with_name(f"{directory.name}.new")
+            fresh.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if __debug__:
+                faults.point("volume.empty_dir.made")
+            _open(fresh, group)
+            fresh.rename(directory)
+            if __debug__:
+                faults.point("volume.empty_dir.renamed")
+        if not medium:
+            return directory
+        if str(directory.resolve()) not in self._mounter.below(directory):
             self._mounter.tmpfs(directory, _size(source), EMPTY_DIR_MODE)
             if __debug__:
                 faults.point("volume.empty_dir.mounted")
-            is_new = True
-        if is_new:
-            directory.chmod(EMPTY_DIR_MODE)
-            if group is not None:
-                own(directory, group)
+        if group is not None and directory.stat().st_gid != group:
+            _open(directory, group)
         return directory
+
+
+def _open(directory: Path, group: int | None) -> None:
+    """Lets every user of the pod in, and its group own what is made there."""
+    directory.chmod(EMPTY_DIR_MODE)
+    if group is not None:
+        own(directory, group)
 
 
 def _size(source: dict[str, Any]) -> int:

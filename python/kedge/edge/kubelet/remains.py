@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is left on the machine of a pod whose sandbox and volumes are gone: cgroup, logs, directory.
+
+The pod's directory goes last. It is made before anything else of the pod, so whoever finds one that
+belongs to no pod knows that something may be left, whatever step an agent died at; the UID is all
+that is needed to find the rest.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from kedge import faults
+from kedge.edge.kubelet import cgroups
+
+if TYPE_CHECKING:
+    from kedge.edge.kubelet.tools import Paths
+
+
+def remove(paths: Paths, uid: str) -> None:
+    """Removes it; what is not there is no matter."""
+    for level in cgroups.LEVELS:
+        cgroups.remove(f"/kubepods{level}/pod{uid}")
+    if __debug__:
+        faults.point("pod.cgroup.removed")
+    for directory in paths.logs.glob(f"*_*_{uid}"):
+        shutil.rmtree(directory, ignore_errors=True)
+    if __debug__:
+        faults.point("pod.logs.removed")
+    shutil.rmtree(paths.pod(uid), ignore_errors=True)
+    if __debug__:
+        faults.point("pod.directory.removed")
