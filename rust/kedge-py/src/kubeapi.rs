@@ -76,8 +76,14 @@ impl ApiServer {
         verb: &str,
         resource: (String, String, String, String, String),
     ) -> bool {
-        let (group, resource, subresource, namespace, name) = &resource;
-        let about = About { group, resource, subresource, namespace, name };
+        let (group, resource, subresource, namespace, name) = resource;
+        let about = About {
+            group: &group,
+            resource: &resource,
+            subresource: &subresource,
+            namespace: &namespace,
+            name: &name,
+        };
         py.detach(|| self.inner.allows((user, groups), verb, about))
     }
 

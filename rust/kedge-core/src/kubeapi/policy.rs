@@ -95,7 +95,7 @@ mod tests {
     }
 
     fn target<'a>(resource: &'a str, namespace: &'a str, subresource: &'a str) -> About<'a> {
-        About { resource, namespace, subresource, ..About::default() }
+        About { resource, subresource, namespace, ..About::default() }
     }
 
     #[test]
