@@ -3,7 +3,8 @@
 
 One pod, 20 and 50 at once on a link of no delay, then 20 at once over a round trip of 300 ms; real
 containerd, and the same sandboxes and containers driven directly over CRI in the same run as the
-floor. Absolute times move between machines: the ratio to the floor is the figure to compare.
+floor. Then the same with pods as people write them: three probes, a projected token of their own and three
+more volumes. Absolute times move between machines: the ratio to the floor is the figure to compare.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -25,13 +28,51 @@ from tests.rig.system import System
 PODS = "/api/v1/namespaces/default/pods"
 
 
-def start_pods(system: System, names: list[str], seconds: float = 120) -> list[float]:
+def full_pod(name: str) -> dict[str, Any]:
+    """A pod with three probes, a token of its own audience, a ConfigMap, a Secret and an emptyDir."""
+    found = pod(name)
+    container = found["spec"]["containers"][0]
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 10}
+    container |= {
+        "startupProbe": probe | {"periodSeconds": 1},
+        "readinessProbe": probe,
+        "livenessProbe": probe,
+        "volumeMounts": [
+            {"name": one, "mountPath": f"/{one}"} for one in ("token", "settings", "key", "work")
+        ],
+    }
+    token = {
+        "serviceAccountToken": {"path": "token", "audience": "bench", "expirationSeconds": 3600}
+    }
+    found["spec"]["volumes"] = [
+        {"name": "token", "projected": {"sources": [token]}},
+        {"name": "settings", "configMap": {"name": "settings"}},
+        {"name": "key", "secret": {"secretName": "key"}},
+        {"name": "work", "emptyDir": {}},
+    ]
+    return found
+
+
+def make_objects(system: System) -> None:
+    """What ``full_pod`` mounts."""
+    base = "/api/v1/namespaces/default"
+    data = {"a": "b" * 100}
+    system.api.create(f"{base}/configmaps", {"metadata": {"name": "settings"}, "data": data})
+    system.api.create(f"{base}/secrets", {"metadata": {"name": "key"}, "stringData": data})
+
+
+def start_pods(
+    system: System,
+    names: list[str],
+    seconds: float = 120,
+    shape: Callable[[str], dict[str, Any]] = pod,
+) -> list[float]:
     """Creates pods at once; seconds from the first create to each one's Ready, in order."""
     watch = Watch(Api(system.kubeconfig), PODS)
     try:
         begin = time.monotonic()
         with ThreadPoolExecutor(min(8, len(names))) as pool:
-            list(pool.map(lambda name: Api(system.kubeconfig).create(PODS, pod(name)), names))
+            list(pool.map(lambda name: Api(system.kubeconfig).create(PODS, shape(name)), names))
         watch.wait(lambda _: len(ready_at(watch, set(names))) == len(names), seconds)
         return sorted(moment - begin for moment in ready_at(watch, set(names)).values())
     finally:
@@ -50,12 +91,20 @@ def remove_pods(system: System, names: list[str]) -> None:
 
 
 def measure(
-    bench: Bench, system: System, count: int, goal: float, baseline: float, label: str
+    bench: Bench,
+    system: System,
+    count: int,
+    goal: float,
+    baseline: float | None,
+    label: str,
+    shape: Callable[[str], dict[str, Any]] = pod,
 ) -> float:
-    """Starts and removes ``count`` pods; prints p50 and last, returns last."""
+    """Starts and removes ``count`` pods; prints p50 and last, and when the last was gone; returns last."""
     names = [f"{label}-{number}" for number in range(count)]
-    times = start_pods(system, names)
+    times = start_pods(system, names, shape=shape)
+    begin = time.monotonic()
     remove_pods(system, names)
+    bench.figure(f"{label}_gone", time.monotonic() - begin, "s")
     if count > 1:
         bench.figure(f"{label}_p50", percentile(times, 0.5), "s")
     bench.figure(f"{label}_last", times[-1], "s", goal=goal, baseline=baseline)
@@ -73,6 +122,13 @@ def main() -> int:
             last = {1: percentile(one, 0.5)}
             for count, goal, baseline in ((20, 1.9, 3.52), (50, 5.5, 9.37)):
                 last[count] = measure(bench, system, count, goal, baseline, f"pods-{count}")
+            make_objects(system)
+            start_pods(system, ["warm-up"], shape=full_pod)
+            remove_pods(system, ["warm-up"])
+            full = sorted(measure_one(system, f"full-{turn}", full_pod) for turn in range(5))
+            bench.figure("full_pods_1", percentile(full, 0.5), "s", goal=0.35)
+            for count, goal in ((20, 1.9), (50, 5.5)):
+                measure(bench, system, count, goal, None, f"full-pods-{count}", full_pod)
             floor = direct_cri.measure(system.containerd, counts=(1, 20, 50))
             for count, seconds in floor.items():
                 bench.figure(f"direct_cri_{count}_last", seconds, "s")
@@ -84,9 +140,9 @@ def main() -> int:
     return bench.finish()
 
 
-def measure_one(system: System, name: str) -> float:
+def measure_one(system: System, name: str, shape: Callable[[str], dict[str, Any]] = pod) -> float:
     """One pod alone: created, Ready, removed; the seconds to Ready."""
-    seconds = start_pods(system, [name])[-1]
+    seconds = start_pods(system, [name], shape=shape)[-1]
     remove_pods(system, [name])
     return seconds
 

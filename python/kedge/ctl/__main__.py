@@ -107,6 +107,40 @@ def status(
 
 
 @app.command()
+def reset(
+    directory: Directory = Path("/var/lib/kedge"),
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed, remove nothing.")
+    ] = False,
+    stop_agent: Annotated[
+        bool, typer.Option("--stop-agent", help="Stop the agent if it runs.")
+    ] = False,
+    without_runtime: Annotated[
+        bool,
+        typer.Option("--without-runtime", help="Leave the node's pods in the container runtime."),
+    ] = False,
+    delete_volumes: Annotated[
+        bool, typer.Option("--delete-volumes", help="Remove the data of local volumes, too.")
+    ] = False,
+) -> None:
+    """Undo a join: end the node's pods, remove what it made, its identity last."""
+    from kedge.ctl import reset as command  # noqa: PLC0415 - each command loads its own
+
+    command.run(
+        command.Options(
+            directory=directory,
+            yes=yes,
+            dry_run=dry_run,
+            stop_agent=stop_agent,
+            without_runtime=without_runtime,
+            delete_volumes=delete_volumes,
+        )
+    )
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from kedge.hub.certificates import VERSION  # noqa: PLC0415 - each command loads its own

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kedge.edge import link, memory
-from kedge.edge.config import EdgeConfig, parse_taint
+from kedge.edge.config import MARKER, EdgeConfig, parse_taint
 from kedge.edge.kubelet.dns import read_resolver
 from kedge.edge.kubelet.events import Recorder
 from kedge.edge.kubelet.images import Images
@@ -35,7 +35,7 @@ from kedge.edge.kubelet.volumes.local_path import LocalPath, follow_node
 from kedge.edge.replica import Replica
 from kedge.edge.runtime.cri import CriRuntime
 from kedge.edge.runtime.prober import NetworkProber
-from kedge.errors import KedgeError
+from kedge.errors import ConfigError, KedgeError
 from kedge.runtime import VERSION, Runtime
 
 SOCKET = "agent.sock"
@@ -243,7 +243,16 @@ def default_parallelism() -> int:
 
 
 def prepare(config: EdgeConfig) -> None:
-    """Makes the agent's directories, closed to others but for what containers mount."""
+    """Makes the agent's directories, closed to others but for what containers mount.
+
+    Raises:
+        ConfigError: the node is being removed.
+    """
+    if (config.data_dir / MARKER).exists():
+        text = (
+            f"a reset of this node was begun: kedge reset --dir {config.data_dir} goes on with it"
+        )
+        raise ConfigError(text)
     for path, mode in (
         (config.data_dir, 0o700),
         (config.data_dir / "pods", 0o700),

@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+MARKER = "reset.json"
+"""In the node's directory while ``kedge reset`` is under way: no agent may start."""
+
 
 @dataclass(frozen=True, slots=True)
 class EdgeConfig:

@@ -22,6 +22,7 @@ Commands
 up Run all of kedge on this machine, in the foreground, until interrupted.
 join Make this machine a node: get its certificate, write its configuration.
 status Show how the node in a directory is: link, store, pods, what waits to be sent.
+reset Undo a join: end the node's pods, remove what it made, its identity last.
 version Print the version.
 token Join tokens: what lets a machine become a node.
 store Look into a store of a stopped node or cluster."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 10.0
 REPORT_SECONDS = 300.0
+RUNTIME_SECONDS = 10.0
+"""A runtime that does not say its version and state within this time hangs."""
 VERSION = "v1.36.2"
 """The version of the kubelet's API that is spoken."""
 EDGE_LABELS = {"node-role.kubernetes.io/edge": "", "node-role.kubernetes.io/agent": ""}
@@ -227,13 +229,17 @@ class NodeReporter:
     async def _ask_runtime(self) -> None:
         before = self.problem
         try:
-            version = await self._runtime.version()
-            self.runtime_version = f"{version.name}://{version.version}"
-            self._facts.runtime_name = version.name
-            failing = [one for one in await self._runtime.status() if not one.status]
+            async with asyncio.timeout(RUNTIME_SECONDS):
+                version = await self._runtime.version()
+                self.runtime_version = f"{version.name}://{version.version}"
+                self._facts.runtime_name = version.name
+                failing = [one for one in await self._runtime.status() if not one.status]
             self.problem = "; ".join(
                 f"{one.type} is false: {one.message or one.reason}" for one in failing
             )
+        except TimeoutError:
+            text = f"the container runtime does not answer: not within {RUNTIME_SECONDS:g} s"
+            self.problem = text
         except RuntimeFailure as error:
             self.problem = f"the container runtime does not answer: {error}"
         if self.problem != before:

@@ -24,8 +24,9 @@ def remove(paths: Paths, uid: str) -> None:
         cgroups.remove(f"/kubepods{level}/pod{uid}")
     if __debug__:
         faults.point("pod.cgroup.removed")
-    for directory in paths.logs.glob(f"*_*_{uid}"):
-        shutil.rmtree(directory, ignore_errors=True)
+    if paths.logs.is_dir():
+        for directory in [one for one in paths.logs.iterdir() if one.name.endswith(f"_{uid}")]:
+            shutil.rmtree(directory, ignore_errors=True)
     if __debug__:
         faults.point("pod.logs.removed")
     shutil.rmtree(paths.pod(uid), ignore_errors=True)

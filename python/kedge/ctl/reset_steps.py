@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps of ``kedge reset``: each finds what is there of its kind and removes that; twice is once.
+
+A plan is made anew each time from what is on the machine, so a reset that was interrupted anywhere
+goes on with what is left. Nothing is entered or removed beyond a mount point, and links are not followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kedge import faults
+from kedge.ctl.failure import Failure
+from kedge.edge.config import MARKER
+from kedge.edge.kubelet import labels, remains
+from kedge.edge.kubelet.tools import Paths
+from kedge.edge.kubelet.volumes.errors import VolumeError
+from kedge.edge.kubelet.volumes.trees import SystemMounter, remove_tree, unmount_below
+from kedge.edge.runtime.cri import CriRuntime
+from kedge.errors import KedgeError
+from kedge.runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+    from pathlib import Path
+
+    from kedge.edge.runtime import SandboxInfo
+
+ANSWER_SECONDS = 10.0
+GRACE_SECONDS = 30
+"""The longest that a pod gets to end, whatever it asks for."""
+MOUNTED = ("pods", "memory", "plugins")
+"""Directories of the node that pods' volumes are mounted below."""
+STATE = (
+    "pods", "memory", "plugins", "plugins_registry", "device-plugins", "pod-resources",
+    "store", "store.complete", "store.new", "status.json", "status.json.new", "agent.sock", "agent.sock.new",
+)  # fmt: skip
+"""What an agent keeps in its directory, but for its identity."""
+IDENTITY = ("pki", "node.seal", "node.seal.new", "edge.yaml", "edge.yaml.new")
+"""What makes the directory a node's: it goes last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The node that is to go.
+
+    Attributes:
+        directory: where it was joined, with its settings.
+        name: its name; empty when a join was not finished.
+        data: where it keeps everything.
+        logs: the directory of all pods' logs, which others may use too.
+        endpoint: its runtime's.
+        volumes: where local volumes keep their data, which is people's and not the node's.
+    """
+
+    directory: Path
+    name: str
+    data: Path
+    logs: Path
+    endpoint: str
+    volumes: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do.
+
+    Attributes:
+        text: said when it is done.
+        act: does it; raises ``Failure`` when it cannot.
+        details: what is concerned, one a line.
+    """
+
+    text: str
+    act: Callable[[], None]
+    details: tuple[str, ...] = ()
+
+
+def plan(node: Node, *, runtime: bool, volumes: bool = False) -> list[Step]:
+    """What is to be done, in order.
+
+    Args:
+        node: whose.
+        runtime: whether to end its pods there.
+        volumes: whether the data of local volumes goes, too.
+
+    Raises:
+        Failure: the runtime does not answer.
+    """
+    sandboxes = in_runtime(node, _ours) if runtime and node.name else []
+    steps = []
+    if sandboxes:
+        steps.append(
+            Step(
+                f"ending {len(sandboxes)} pods of node {node.name} in the runtime",
+                lambda: _end_pods(node),
+                tuple(
+                    f"{one.labels.get(labels.POD_NAMESPACE)}/{one.labels.get(labels.POD_NAME)}"
+                    for one in sandboxes
+                ),
+            )
+        )
+    mounts = [one for name in MOUNTED for one in SystemMounter().below(node.data / name)]
+    if mounts:
+        steps.append(
+            Step(f"unmounting {len(mounts)} volumes", lambda: _unmount(node), tuple(mounts))
+        )
+    uids = {one.labels[labels.POD_UID] for one in sandboxes} | _known_uids(node)
+    if uids:
+        text = f"removing cgroups, logs and directories of {len(uids)} pods"
+        steps.append(Step(text, lambda: _remove_pods(node, uids)))
+    data = _data(node.volumes)
+    if data and volumes:
+        text = f"removing the data of {len(data)} local volumes in {node.volumes}"
+        steps.append(Step(text, lambda: _remove([node.volumes]), tuple(map(str, data))))
+    state = _present(node.data, (*STATE, *_set_aside(node.data)))
+    if state:
+        text = f"removing what the agent kept in {node.data}"
+        steps.append(Step(text, lambda: _remove_state(state), tuple(map(str, state))))
+    identity = [*_present(node.data, IDENTITY), *_present(node.directory, ("edge.yaml",))]
+    identity = list(dict.fromkeys(identity))
+    if identity:
+        text = "removing the node's key, certificate and settings"
+        steps.append(Step(text, lambda: _remove_identity(identity), tuple(map(str, identity))))
+    kept = data if not volumes else []
+    if kept:
+        text = f"leaving the data of {len(kept)} local volumes in {node.volumes} (--delete-volumes removes it)"
+        steps.append(Step(text, lambda: None, tuple(map(str, kept))))
+    elif node.volumes.is_dir():
+        steps.append(Step(f"removing {node.volumes}", lambda: _remove([node.volumes])))
+    known = {*state, *identity, node.volumes, *_present(node.directory, (MARKER,))}
+    steps.append(
+        _last(node, known, is_empty=not kept or not node.volumes.is_relative_to(node.data))
+    )
+    return steps
+
+
+def _data(volumes: Path) -> list[Path]:
+    """What local volumes there are."""
+    return sorted(volumes.iterdir()) if volumes.is_dir() else []
+
+
+def _last(node: Node, known: set[Path], *, is_empty: bool) -> Step:
+    """The marker, and the directory if nothing else is in it."""
+    foreign = [
+        str(one)
+        for one in sorted(node.data.iterdir() if node.data.is_dir() else ())
+        if one not in known
+    ]
+
+    def act() -> None:
+        (node.directory / MARKER).unlink(missing_ok=True)
+        for directory in {node.data, node.directory}:
+            if is_empty and not foreign and directory.is_dir() and not os.path.ismount(directory):
+                directory.rmdir()
+
+    if foreign:
+        return Step(f"leaving {len(foreign)} files that are not kedge's: {' '.join(foreign)}", act)
+    return Step(f"removing {node.data}" if is_empty else "removing the mark of this reset", act)
+
+
+# the runtime
+
+
+def in_runtime(
+    node: Node, work: Callable[[CriRuntime, str], Coroutine[Any, Any, list[SandboxInfo]]]
+) -> list[SandboxInfo]:
+    """Does something with the runtime.
+
+    Raises:
+        Failure: it does not answer, or refused.
+    """
+    try:
+        return asyncio.run(_connected(node, work))
+    except (KedgeError, TimeoutError, OSError) as error:
+        what = (
+            f"the container runtime at {node.endpoint} did not do it: {str(error) or 'no answer'}"
+        )
+        hint = "start it, or leave its pods as they are: --without-runtime"
+        raise Failure("NoRuntime", what, hint) from error
+
+
+async def _connected(
+    node: Node, work: Callable[[CriRuntime, str], Coroutine[Any, Any, list[SandboxInfo]]]
+) -> list[SandboxInfo]:
+    tokio = Runtime(1)
+    try:
+        cri = CriRuntime(tokio, node.endpoint)
+        async with asyncio.TaskGroup() as group:
+            pump = group.create_task(cri.run())
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await cri.version()
+                return await work(cri, node.name)
+            finally:
+                pump.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+    finally:
+        tokio.close()
+
+
+async def _ours(cri: CriRuntime, name: str) -> list[SandboxInfo]:
+    """The sandboxes that the node made; those of others are nobody's business here."""
+    return [
+        one
+        for one in await cri.list_sandboxes()
+        if one.labels.get(labels.MANAGED_BY) == name and labels.POD_UID in one.labels
+    ]
+
+
+async def _end(cri: CriRuntime, name: str) -> list[SandboxInfo]:
+    """Ends all of them, each with its time to do so."""
+    found = await _ours(cri, name)
+    containers = await cri.list_containers()
+    limit = asyncio.Semaphore(16)
+
+    async def end(one: SandboxInfo) -> None:
+        grace = one.annotations.get(labels.GRACE_SECONDS, "")
+        seconds = min(GRACE_SECONDS, int(grace)) if grace.isdecimal() else GRACE_SECONDS
+        async with limit:
+            inside = [
+                row for row in containers if row.sandbox_id == one.id and row.state == "running"
+            ]
+            await asyncio.gather(*(cri.stop_container(row.id, seconds) for row in inside))
+            await cri.stop_sandbox(one.id)
+            await cri.remove_sandbox(one.id)
+        if __debug__:
+            faults.point("reset.pod.ended")
+
+    async with asyncio.TaskGroup() as group:
+        for one in found:
+            group.create_task(end(one))
+    return found
+
+
+def _end_pods(node: Node) -> None:
+    in_runtime(node, _end)
+
+
+# the machine
+
+
+def _known_uids(node: Node) -> set[str]:
+    """Pods that have a directory here."""
+    pods = node.data / "pods"
+    return {one.name for one in pods.iterdir()} if pods.is_dir() else set()
+
+
+def _unmount(node: Node) -> None:
+    for name in MOUNTED:
+        try:
+            unmount_below(SystemMounter(), node.data / name)
+        except VolumeError as error:
+            hint = f"see who uses it (fuser -vm {node.data / name}), then try again"
+            raise Failure("Mounted", str(error), hint) from error
+    if __debug__:
+        faults.point("reset.mounts.removed")
+
+
+def _remove_pods(node: Node, uids: Iterable[str]) -> None:
+    for uid in uids:
+        remains.remove(Paths(node.data / "pods", node.logs), uid)
+    if __debug__:
+        faults.point("reset.remains.removed")
+
+
+def _set_aside(data: Path) -> list[str]:
+    """Stores that were damaged and put aside."""
+    return [one.name for one in data.glob("store.damaged-*")] if data.is_dir() else []
+
+
+def _present(directory: Path, names: Iterable[str]) -> list[Path]:
+    return [directory / name for name in names if os.path.lexists(directory / name)]
+
+
+def _remove_state(paths: list[Path]) -> None:
+    _remove(paths)
+    if __debug__:
+        faults.point("reset.state.removed")
+
+
+def _remove_identity(paths: list[Path]) -> None:
+    _remove(paths)
+    if __debug__:
+        faults.point("reset.identity.removed")
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        try:
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            what = f"{error.filename or path} cannot be removed: {error.strerror}"
+            raise Failure("NotRemoved", what, "see who uses it, then try again") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, readable by its owner alone."""
+    new = path.with_name(f"{path.name}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
