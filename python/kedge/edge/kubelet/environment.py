@@ -88,6 +88,12 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     return _REFERENCE.sub(one, text)
 
 
+def unknown(text: str, variables: Mapping[str, str]) -> str:
+    """The first name that ``$(NAME)`` in a text asks for and that is not known; empty if there is none."""
+    names = (match[2] for match in _REFERENCE.finditer(text) if not match[1])
+    return next((name for name in names if name not in variables), "")
+
+
 def _everything(pod: Pod, source: dict[str, Any], objects: Objects) -> dict[str, str]:
     """All keys of a ConfigMap or Secret."""
     namespace, prefix = pod["metadata"]["namespace"], source.get("prefix") or ""

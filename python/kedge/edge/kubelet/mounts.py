@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet import containers
-from kedge.edge.kubelet.environment import ContainerConfigError, expand
+from kedge.edge.kubelet.environment import ContainerConfigError, expand, unknown
+from kedge.edge.kubelet.volumes import VolumeError, sub_paths
+from kedge.edge.kubelet.volumes.trees import SystemMounter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from kedge.edge.kubelet.volumes import Prepared
 
@@ -41,21 +42,11 @@ def build(
     Raises:
         ContainerConfigError: a volume is not there or a sub-path leaves it.
     """
+    is_privileged = bool((container.get("securityContext") or {}).get("privileged"))
     found = []
-    for one in container.get("volumeMounts") or []:
-        if one["name"] not in volumes:
-            raise ContainerConfigError(f"volumeMounts: no such volume: {one['name']}")
-        volume = volumes[one["name"]]
-        source = _source(Path(volume.path), one, variables)
-        read_only = volume.read_only or bool(one.get("readOnly"))
-        found.append(
-            containers.mount(
-                source,
-                one["mountPath"],
-                read_only=read_only,
-                propagation=one.get("mountPropagation"),
-            )
-        )
+    for number, one in enumerate(container.get("volumeMounts") or []):
+        place = directory / "volume-subpaths" / one["name"] / container["name"] / str(number)
+        found.append(_mount(one, place, volumes, variables, is_privileged=is_privileged))
     taken = {one["container_path"].rstrip("/") for one in found}
     if hosts is not None and "/etc/hosts" not in taken:
         path = directory / "etc-hosts"
@@ -72,28 +63,96 @@ def build(
     return found
 
 
+def devices(container: dict[str, Any], volumes: Mapping[str, Prepared]) -> list[dict[str, str]]:
+    """The runtime's ``Device`` of each of a container's ``volumeDevices``.
+
+    Args:
+        container: its spec.
+        volumes: the pod's, by name.
+
+    Raises:
+        ContainerConfigError: a volume is not there or not a device.
+    """
+    found = []
+    for one in container.get("volumeDevices") or []:
+        volume = volumes.get(one["name"])
+        if volume is None:
+            raise ContainerConfigError(f"volumeDevices: no such volume: {one['name']}")
+        if not volume.is_block:
+            text = (
+                f"volume {one['name']} has volumeMode Filesystem, but is specified in volumeDevices"
+            )
+            raise ContainerConfigError(text)
+        permissions = "r" if volume.read_only else "mrw"
+        path = one["devicePath"]
+        found.append({"host_path": volume.path, "container_path": path, "permissions": permissions})
+    return found
+
+
 def last_words(directory: Path, name: str, attempt: int) -> Path:
     """The file behind a container's termination message path."""
     return directory / "containers" / name / str(attempt)
 
 
-def _source(root: Path, one: dict[str, Any], variables: Mapping[str, str]) -> str:
-    sub = (
-        expand(one["subPathExpr"], variables)
-        if one.get("subPathExpr")
-        else one.get("subPath") or ""
+def _mount(
+    one: dict[str, Any],
+    place: Path,
+    volumes: Mapping[str, Prepared],
+    variables: Mapping[str, str],
+    *,
+    is_privileged: bool,
+) -> dict[str, Any]:
+    """One volume mount, as the runtime is told.
+
+    Args:
+        one: the container's word for it.
+        place: where a part of the volume is mounted for the runtime.
+        volumes: the pod's, by name.
+        variables: the container's environment.
+        is_privileged: the container is.
+    """
+    name, propagation = one["name"], one.get("mountPropagation")
+    if name not in volumes:
+        raise ContainerConfigError(f"volumeMounts: no such volume: {name}")
+    volume = volumes[name]
+    if volume.is_block:
+        raise ContainerConfigError(
+            f"volume {name} has volumeMode Block, but is specified in volumeMounts"
+        )
+    if propagation == "Bidirectional" and not is_privileged:
+        raise ContainerConfigError(
+            f"volume {name}: Bidirectional mount propagation is available only to privileged containers"
+        )
+    if one.get("recursiveReadOnly") == "Enabled":
+        raise ContainerConfigError(
+            f"volume {name}: recursive read-only mounts are not supported by this runtime"
+        )
+    return containers.mount(
+        _source(volume, one, place, variables),
+        one["mountPath"],
+        read_only=volume.read_only or bool(one.get("readOnly")),
+        propagation=propagation,
     )
+
+
+def _source(
+    volume: Prepared, one: dict[str, Any], place: Path, variables: Mapping[str, str]
+) -> str:
+    expression = one.get("subPathExpr")
+    if expression:
+        missing = unknown(expression, variables)
+        if missing:
+            raise ContainerConfigError(
+                f"volume {one['name']}: subPathExpr {expression}: missing value for {missing!r}"
+            )
+    sub = expand(expression, variables) if expression else one.get("subPath") or ""
     if not sub:
-        return str(root)
-    if sub.startswith("/") or ".." in Path(sub).parts:
-        raise ContainerConfigError(f"subPath leaves the volume {one['name']}: {sub}")
-    base = Path(os.path.realpath(root))
-    target = Path(os.path.realpath(root / sub))
-    if not target.is_relative_to(base):
-        raise ContainerConfigError(f"subPath leaves the volume {one['name']}: {sub}")
-    if not target.exists():
-        target.mkdir(parents=True)
-    return str(target)
+        return volume.path
+    try:
+        return sub_paths.bind(SystemMounter(), volume.path, sub, place)
+    except VolumeError as error:
+        text = f'failed to prepare subPath for volumeMount "{one["name"]}": {error}'
+        raise ContainerConfigError(text) from error
 
 
 def read_last_words(path: Path, log: Path | None) -> str:

@@ -198,7 +198,7 @@ class Starter:
             log_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
             raise ContainerConfigError(f"cannot make the container's files: {error}") from error
-        return containers.container_config(
+        config = containers.container_config(
             pod,
             container,
             layout,
@@ -207,6 +207,9 @@ class Starter:
             variables=variables,
             mounts=found,
         )
+        if container.get("volumeDevices"):
+            config["devices"] = mounts.devices(container, volumes)
+        return config
 
 
 def _check_user(container: dict[str, Any], pod: Pod, image: Image) -> None:

@@ -69,6 +69,12 @@ class Mounts:
     def tmpfs(self, path: Path, size_bytes: int, mode: int) -> None:
         self.points[str(path.resolve())] = size_bytes
 
+    def hugetlbfs(self, path: Path, page_size: str, size_bytes: int) -> None:
+        self.points[str(path.resolve())] = size_bytes
+
+    def bind(self, source: str, path: Path) -> None:
+        raise AssertionError(f"nothing here binds: {source} at {path}")
+
     def unmount(self, path: str) -> None:
         del self.points[path]
 

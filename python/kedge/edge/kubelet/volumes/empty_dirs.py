@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""emptyDir volumes: a directory on the node's disk, or memory of its own with ``medium: Memory``."""
+"""emptyDir volumes: a directory on the node's disk, or memory or huge pages of their own."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedge import faults
@@ -13,10 +14,13 @@ from kedge.edge.kubelet.volumes.sources import Prepared, Request, plain_name
 from kedge.edge.kubelet.volumes.trees import Mounter, own
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+    from kedge.edge.kubelet.state import Pod
 
 DIRECTORY = "kubernetes.io~empty-dir"
 EMPTY_DIR_MODE = 0o777
+HUGE_PAGES = "HugePages"
 
 
 class EmptyDirs:
@@ -46,8 +50,8 @@ class EmptyDirs:
         uid = plain_name(pod["metadata"]["uid"])
         directory = self._pods / uid / "volumes" / DIRECTORY / plain_name(request.name)
         medium, group = source.get("medium") or "", payloads.owner_group(pod)
-        if medium not in ("", "Memory"):
-            raise VolumeError(f"emptyDir medium: wanted Memory or none: {medium}")
+        if medium not in ("", "Memory") and not medium.startswith(HUGE_PAGES):
+            raise VolumeError(f"emptyDir medium: wanted Memory, HugePages or none: {medium}")
         if not directory.exists():
             # Made aside: one that is there is right, whatever an agent died at.
             fresh = directory.with_name(f"{directory.name}.new")
@@ -61,12 +65,54 @@ class EmptyDirs:
         if not medium:
             return directory
         if str(directory.resolve()) not in self._mounter.below(directory):
-            self._mounter.tmpfs(directory, _size(source), EMPTY_DIR_MODE)
+            self._mount(directory, medium, pod, source)
             if __debug__:
                 faults.point("volume.empty_dir.mounted")
         if group is not None and directory.stat().st_gid != group:
             _open(directory, group)
         return directory
+
+    def _mount(self, directory: Path, medium: str, pod: Pod, source: dict[str, Any]) -> None:
+        if medium == "Memory":
+            self._mounter.tmpfs(directory, _size(source), EMPTY_DIR_MODE)
+            return
+        pages = medium.removeprefix(HUGE_PAGES).removeprefix("-") or _only_page_size(pod)
+        name = f"hugepages-{int(resources.whole(pages)) >> 10}kB"
+        if not Path("/sys/kernel/mm/hugepages", name).is_dir():
+            raise VolumeError(f"emptyDir medium {medium}: the kernel has no huge pages of {pages}")
+        limit = _page_limit(pod, pages)
+        if limit <= 0:
+            raise VolumeError(f"emptyDir medium {medium}: no container requests hugepages-{pages}")
+        self._mounter.hugetlbfs(directory, pages.removesuffix("i"), _size(source) or limit)
+
+
+def _only_page_size(pod: Pod) -> str:
+    """The size of the pod's huge pages, for ``medium: HugePages``.
+
+    Raises:
+        VolumeError: it has none, or several.
+    """
+    sizes = {
+        name.removeprefix("hugepages-")
+        for amounts in _requests(pod)
+        for name in amounts
+        if name.startswith("hugepages-")
+    }
+    if len(sizes) != 1:
+        raise VolumeError(
+            f"emptyDir medium HugePages: wanted huge pages of one size in the pod: {sorted(sizes) or 'none'}"
+        )
+    return sizes.pop()
+
+
+def _page_limit(pod: Pod, pages: str) -> int:
+    return sum(resources.whole(one.get(f"hugepages-{pages}", "0")) for one in _requests(pod))
+
+
+def _requests(pod: Pod) -> Iterator[dict[str, Any]]:
+    for container in pod["spec"].get("containers") or []:
+        found = container.get("resources") or {}
+        yield {**(found.get("limits") or {}), **(found.get("requests") or {})}
 
 
 def _open(directory: Path, group: int | None) -> None:

@@ -27,6 +27,12 @@ class Mounter(Protocol):
     def tmpfs(self, path: Path, size_bytes: int, mode: int) -> None:
         """Mounts memory at a directory."""
 
+    def hugetlbfs(self, path: Path, page_size: str, size_bytes: int) -> None:
+        """Mounts huge pages at a directory; an empty page size takes the system's default."""
+
+    def bind(self, source: str, path: Path) -> None:
+        """Mounts what is at ``source``, which is not resolved further, at ``path`` as well."""
+
     def unmount(self, path: str) -> None:
         """Unmounts at once what is mounted there."""
 
@@ -46,6 +52,32 @@ class SystemMounter:
         size = [f"size={size_bytes}"] if size_bytes else []
         options = ",".join([*size, f"mode={mode:o}", "nosuid", "nodev"])
         _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path))
+
+    def hugetlbfs(self, path: Path, page_size: str, size_bytes: int) -> None:
+        """Mounts huge pages at a directory; an empty page size takes the system's default.
+
+        Raises:
+            VolumeError: the system refused.
+        """
+        size = [f"size={size_bytes}"] if size_bytes else []
+        pages = [f"pagesize={page_size}"] if page_size else []
+        _run(
+            "mount",
+            "-t",
+            "hugetlbfs",
+            "-o",
+            ",".join([*pages, *size, "mode=0777"]),
+            "nodev",
+            str(path),
+        )
+
+    def bind(self, source: str, path: Path) -> None:
+        """Mounts what is at ``source``, which is not resolved further, at ``path`` as well.
+
+        Raises:
+            VolumeError: the system refused.
+        """
+        _run("mount", "--no-canonicalize", "--bind", source, str(path))
 
     def unmount(self, path: str) -> None:
         """Unmounts at once what is mounted there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kedge.edge.kubelet.volumes import object_files, payloads
+from kedge.edge.kubelet.volumes import object_files, payloads, sub_paths
 from kedge.edge.kubelet.volumes.empty_dirs import EmptyDirs
 from kedge.edge.kubelet.volumes.errors import VolumeError
 from kedge.edge.kubelet.volumes.host_paths import HostPaths
@@ -112,6 +112,7 @@ class Volumes:
             VolumeError: something cannot be unmounted or removed.
         """
         directory = self._pods / plain_name(uid) / "volumes"
+        remove_all(self._mounter, directory.with_name(sub_paths.DIRECTORY))
         for name, kind in self._directories.items():
             if (directory / name).exists():
                 await self.source(kind).remove(uid)
