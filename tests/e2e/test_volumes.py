@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -331,6 +332,188 @@ def test_labels_and_annotations_reach_the_downward_api(system: System, kubectl: 
     kubectl("label", "pod", "about", "a=2", "--overwrite")
     assert reaches(kubectl, "about", "cat /about/labels", 'a="2"') < REACHES_SECONDS
     remove(kubectl, "pod", "about")
+
+
+def test_anchors_of_a_bundle_reach_a_pod(kubectl: Kubectl) -> None:
+    def bundle(certificate: str) -> dict[str, Any]:
+        return {
+            "apiVersion": "certificates.k8s.io/v1beta1",
+            "kind": "ClusterTrustBundle",
+            "metadata": {"name": "example.com:s:one", "labels": {"live": "yes"}},
+            "spec": {"signerName": "example.com/s", "trustBundle": certificate},
+        }
+
+    create(kubectl, bundle(certificate_of("first")))
+    selector = {"signerName": "example.com/s", "labelSelector": {"matchLabels": {"live": "yes"}}}
+    sources = [
+        {"clusterTrustBundle": {"name": "example.com:s:one", "path": "named.pem"}},
+        {"clusterTrustBundle": {**selector, "path": "signed.pem"}},
+    ]
+    create(
+        kubectl,
+        pod("anchors", mounts=["ca"], volumes=[{"name": "ca", "projected": {"sources": sources}}]),
+    )
+    runs(kubectl, "anchors")
+    first = in_pod(kubectl, "anchors", "cat /ca/named.pem")
+    assert first == in_pod(kubectl, "anchors", "cat /ca/signed.pem")
+    assert first.startswith("-----BEGIN CERTIFICATE-----")
+    kubectl("replace", "-f", "-", stdin=json.dumps(bundle(certificate_of("second"))))
+    wait_until(lambda: in_pod(kubectl, "anchors", "cat /ca/named.pem") != first, 10, "it changes")
+    remove(kubectl, "pod", "anchors")
+
+
+def certificate_of(name: str) -> str:
+    """A certificate of its own, as PEM."""
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+    ]
+    command += ["-nodes", "-keyout", "/dev/null", "-subj", f"/CN={name}", "-days", "1"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+
+
+# parts of volumes
+
+
+def test_parts_of_a_volume_are_mounted_and_links_out_of_it_are_not(
+    system: System, kubectl: Kubectl
+) -> None:
+    kubectl("create", "configmap", "parts", "--from-literal=one.txt=1", "--from-literal=two.txt=2")
+    prepare = {
+        "name": "prepare",
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": [
+            "sh",
+            "-c",
+            "mkdir -p /all/sub; echo in > /all/sub/file; ln -s /etc /all/out; ln -s sub /all/in",
+        ],
+        "volumeMounts": [{"name": "all", "mountPath": "/all"}],
+    }
+    mounts = [
+        {"name": "all", "mountPath": "/sub", "subPath": "sub"},
+        {"name": "all", "mountPath": "/file", "subPath": "sub/file"},
+        {"name": "all", "mountPath": "/linked", "subPath": "in"},
+        {"name": "all", "mountPath": "/made", "subPathExpr": "made/$(NAME)"},
+        {"name": "conf", "mountPath": "/conf/one.txt", "subPath": "one.txt", "readOnly": True},
+    ]
+    volumes = [{"name": "all", "emptyDir": {}}, {"name": "conf", "configMap": {"name": "parts"}}]
+    good = pod(
+        "parts", mounts=mounts, volumes=volumes, initContainers=[prepare],
+        container={"env": [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
+    )  # fmt: skip
+    create(kubectl, good)
+    runs(kubectl, "parts")
+    assert (
+        in_pod(kubectl, "parts", "cat /sub/file /file /linked/file; ls /conf")
+        == "in\nin\nin\none.txt"
+    )
+    in_pod(kubectl, "parts", "echo made > /made/x; rm -rf /sub/file; echo new > /sub/new")
+    uid = kubectl.json("get", "pod", "parts")["metadata"]["uid"]
+    root = system.edge_dir / "pods" / uid / "volumes" / "kubernetes.io~empty-dir" / "all"
+    assert (root / "made" / "parts" / "x").read_text() == "made\n"
+    assert len(mounts_below(system.edge_dir / "pods" / uid)) == 5
+    remove(kubectl, "pod", "parts")
+    wait_until(lambda: not (system.edge_dir / "pods" / uid).exists(), 20, "all of it is gone")
+    outside = [{"name": "all", "mountPath": "/x", "subPath": "out"}]
+    create(kubectl, pod("escape", mounts=outside, volumes=volumes, initContainers=[prepare]))
+    said = says(kubectl, "escape", "failed to prepare subPath")
+    assert "subPath leaves the volume: out" in said
+    waiting = kubectl.json("get", "pod", "escape")["status"]["containerStatuses"][0]["state"]
+    assert waiting["waiting"]["reason"] == "CreateContainerConfigError"
+    remove(kubectl, "pod", "escape")
+
+
+def test_a_link_that_is_swapped_while_containers_start_never_shows_the_nodes_files(
+    system: System, kubectl: Kubectl
+) -> None:
+    secret = system.directory / "outside"
+    secret.mkdir()
+    (secret / "of-the-node").write_text("x")
+    swap = (
+        "mkdir -p /all/a; while true; do mv /all/a /all/b; ln -s " + str(secret) + " /all/a; "
+        "rm /all/a; mv /all/b /all/a; done"
+    )
+    attacker = {
+        "name": "attacker",
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", swap],
+        "volumeMounts": [{"name": "all", "mountPath": "/all"}],
+    }
+    victim = pod(
+        "race", "ls -a /a > /report/$(date +%s%N); exit 1",
+        mounts=[{"name": "all", "mountPath": "/a", "subPath": "a"}, {"name": "report", "mountPath": "/report"}],
+        volumes=[{"name": "all", "emptyDir": {}}, {"name": "report", "hostPath": {"path": str(system.directory / "report"), "type": "DirectoryOrCreate"}}],
+    )  # fmt: skip
+    victim["spec"]["containers"].append(attacker)
+    create(kubectl, victim)
+    reports = system.directory / "report"
+    wait_until(
+        lambda: reports.exists() and len(list(reports.iterdir())) >= 2, 60, "it has started twice"
+    )
+    remove(kubectl, "pod", "race")
+    for one in reports.iterdir():
+        assert "of-the-node" not in one.read_text()
+
+
+# what goes wrong
+
+
+def test_what_cannot_be_mounted_is_named_and_no_other_pod_notices(kubectl: Kubectl) -> None:
+    image = {"reference": IMAGE}
+    for name, volume, wanted in (
+        ("nfs", {"nfs": {"server": "10.0.0.1", "path": "/x"}}, "nfs is not supported"),
+        ("iscsi", {"iscsi": {"targetPortal": "1.2.3.4", "iqn": "iqn.2001-04.com.example:x", "lun": 0}}, "iscsi is not supported"),
+        ("image", {"image": image}, "image volumes"),
+        ("missing", {"secret": {"secretName": "nowhere"}}, 'secret "nowhere" not found'),
+        ("wrong", {"hostPath": {"path": "/etc/passwd", "type": "Directory"}}, "is not a directory"),
+        ("huge", {"emptyDir": {"medium": "HugePages-3Mi"}}, "no huge pages of 3Mi"),
+    ):  # fmt: skip
+        create(kubectl, pod(f"bad-{name}", mounts=["v"], volumes=[{"name": "v", **volume}]))
+        said = says(kubectl, f"bad-{name}", "FailedMount", wanted)
+        assert 'MountVolume.SetUp failed for volume "v" :' in said
+    create(kubectl, pod("fine", mounts=["v"], volumes=[{"name": "v", "emptyDir": {}}]))
+    runs(kubectl, "fine")
+    kubectl("create", "secret", "generic", "nowhere", "--from-literal=a=b")
+    runs(kubectl, "bad-missing")
+    remove(kubectl, "pod", "--all")
+
+
+def test_mounts_of_pods_that_are_gone_are_found_after_a_crash(
+    system: System, kubectl: Kubectl
+) -> None:
+    mounts = ["m", {"name": "m", "mountPath": "/part", "subPath": "part"}]
+    volumes = [
+        {"name": "m", "emptyDir": {"medium": "Memory"}},
+        {"name": "s", "secret": {"secretName": "nowhere", "optional": True}},
+    ]
+    create(kubectl, pod("crashed", mounts=mounts, volumes=volumes))
+    runs(kubectl, "crashed")
+    uid = kubectl.json("get", "pod", "crashed")["metadata"]["uid"]
+    assert system.edge is not None
+    system.edge.kill()
+    kubectl("delete", "pod", "crashed", "--force", "--grace-period=0", "--wait=false")
+    dead = system.edge_dir / "pods" / "0dead-pod"
+    tmpfs = dead / "volumes" / "kubernetes.io~empty-dir" / "m"
+    part = dead / "volume-subpaths" / "m" / "main" / "0"
+    kept = system.directory / "kept"
+    for path in (tmpfs, part, kept, system.edge_dir / "memory" / "1dead-pod"):
+        path.mkdir(parents=True)
+    (kept / "file").write_text("of the node")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmpfs)], check=True)
+    subprocess.run(["mount", "--bind", str(kept), str(part)], check=True)
+    system.start_edge()
+    gone = [dead, system.edge_dir / "pods" / uid, system.edge_dir / "memory" / "1dead-pod"]
+    wait_until(lambda: not any(one.exists() for one in gone), 60, "what was left is gone")
+    assert (kept / "file").read_text() == "of the node"
+    assert [one for one in mounts_below(system.edge_dir) if "/pods/" in one] == []
+    system.wait_node_ready()
 
 
 # the end

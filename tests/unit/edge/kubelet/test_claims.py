@@ -286,7 +286,7 @@ def test_missing_anchors_are_an_error_unless_they_are_optional() -> None:
     held = with_bundles()
     with pytest.raises(VolumeError, match='clustertrustbundle "none" not found'):
         bundles.anchors({"name": "none"}, held)
-    with pytest.raises(VolumeError, match='of signer "example.com/s"'):
+    with pytest.raises(VolumeError, match='of signer "example'):
         bundles.anchors({"signerName": "example.com/s"}, held)
     assert bundles.anchors({"name": "none", "optional": True}, held) == b""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import socket
 import stat
 from pathlib import Path
@@ -245,6 +246,23 @@ def test_a_reader_sees_old_or_new_files_whatever_step_a_crash_cut(tmp_path: Path
     swap.write(tmp_path, {"a": File(b"2", 0o644), "b": File(b"2", 0o644)})
     assert [(tmp_path / name).read_bytes() for name in "ab"] == [b"2", b"2"]
     assert len(list(tmp_path.glob("..2*"))) == 1
+
+
+def test_a_disk_that_is_full_keeps_the_old_files_and_gets_no_fuller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swap.write(tmp_path, {"a": File(b"1", 0o644)})
+    before = sorted(one.name for one in tmp_path.iterdir())
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(swap.os, "fchmod", full)
+        with pytest.raises(OSError, match="No space left"):
+            swap.write(tmp_path, {"a": File(b"2", 0o644)})
+    assert sorted(one.name for one in tmp_path.iterdir()) == before
+    assert (tmp_path / "a").read_bytes() == b"1"
 
 
 def projected(*sources: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -39,7 +39,11 @@ def write(directory: Path, payload: Payload, group: int | None = None) -> bool:
         _link(directory, payload)
         return False
     fresh = f"..{time.strftime('%Y_%m_%d_%H_%M_%S', time.gmtime())}.{os.urandom(5).hex()}"
-    _fill(directory / fresh, payload, group)
+    try:
+        _fill(directory / fresh, payload, group)
+    except OSError:
+        remove_tree(directory / fresh)  # a full disk must not get fuller with each attempt
+        raise
     if __debug__:
         faults.point("volume.files.written")
     new = directory / _NEW_DATA
