@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kedge.api import names, quantities
-from kedge.api.validation import containers, metadata, volumes
+from kedge.api.validation import containers, isolation, metadata, volumes
 
 if TYPE_CHECKING:
     from kedge.api.validation.problems import Problems
@@ -34,6 +34,7 @@ def validate_spec(spec: Object, path: str, problems: Problems) -> None:
     """A pod's spec, also one in a template."""
     volume_names = volumes.validate(spec.get("volumes", ()), f"{path}.volumes", problems)
     containers.validate_all(spec, path, volume_names, problems)
+    isolation.validate(spec, path, problems)
     problems.choice(f"{path}.restartPolicy", spec.get("restartPolicy"), RESTART_POLICIES)
     problems.choice(f"{path}.dnsPolicy", spec.get("dnsPolicy"), DNS_POLICIES)
     for field, rule in _NAMES:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is decided about an object before it is stored, beyond its own fields.
 
-NamespaceLifecycle, ServiceAccount (the account's token volume), DefaultTolerationSeconds, Priority
-and DefaultStorageClass, as kube-apiserver has them on by default. ``Admission`` reads the store and changes the
-object; it writes nothing.
+NamespaceLifecycle, ServiceAccount (the account's token volume), RuntimeClass,
+DefaultTolerationSeconds, Priority and DefaultStorageClass, as kube-apiserver has them on by default.
+``Admission`` reads the store and changes the object; it writes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 
 from kedge.api import names
 from kedge.api.keys import ObjectKey
-from kedge.cluster.apiserver import failures, priorities
+from kedge.cluster.apiserver import failures, priorities, runtime_class
 from kedge.errors import NotFound
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Admission:
             self._namespace(kind, key)
         if kind.resource == "pods" and not kind.group:
             await self._service_account(kind, key, obj)
+            self._runtime_class(kind, key, obj["spec"])
             _tolerations(obj["spec"])
             priorities.resolve(self._store, kind, key, obj["spec"])
         if kind.resource == "persistentvolumeclaims" and not kind.group:
@@ -119,6 +120,22 @@ class Admission:
             "automountServiceAccountToken", account.get("automountServiceAccountToken", True)
         ):
             mount_token(spec)
+
+    def _runtime_class(self, kind: Kind, key: ObjectKey, spec: Object) -> None:
+        """Gives a pod its runtime class's overhead and its place among nodes."""
+        name = spec.get("runtimeClassName")
+        if not name:
+            if spec.get("overhead"):
+                why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+                raise failures.forbidden(kind, key.name, why)
+            return
+        found = self._store.get(ObjectKey("node.k8s.io", "runtimeclasses", "", name))
+        if found is None:
+            why = f'pod rejected: RuntimeClass "{name}" not found'
+            raise failures.forbidden(kind, key.name, why)
+        problem = runtime_class.apply(orjson.loads(found.value), spec)
+        if problem:
+            raise failures.forbidden(kind, key.name, problem)
 
     async def _account(self, kind: Kind, key: ObjectKey, name: str) -> Object:
         """The account; waits a moment for it, since controllers make it after its namespace."""

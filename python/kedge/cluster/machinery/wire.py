@@ -131,9 +131,11 @@ class NodeAffinity(Struct, frozen=True, rename="camel"):
 
 
 class Affinity(Struct, frozen=True, rename="camel"):
-    """``spec.affinity``; affinity between pods is not read."""
+    """``spec.affinity``; affinity between pods is only noticed."""
 
     node_affinity: NodeAffinity | None = None
+    pod_affinity: dict[str, Any] | None = None
+    pod_anti_affinity: dict[str, Any] | None = None
 
 
 class SpreadConstraint(Struct, frozen=True, rename="camel"):

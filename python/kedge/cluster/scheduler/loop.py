@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kedge.cluster.machinery.client import Client
     from kedge.cluster.machinery.informer import Informer
     from kedge.cluster.machinery.records import Key, Node, Pod
+    from kedge.cluster.machinery.wire import PodSpec
 
 _log = logging.getLogger(__name__)
 
@@ -99,6 +100,9 @@ class Scheduler:
         if isinstance(result, Placed):
             self._assumed[pod.key] = pod.uid
             self._snapshot.put_pod(pod, result.node)
+            for field in unread(pod.pending):
+                text = f"spec.affinity.{field} is not honoured by this scheduler: placed without it"
+                self._recorder.record(_about(pod), events.WARNING, "NotHonoured", text)
             if needs is None:
                 group.create_task(self._bind(pod, result.node))
             else:
@@ -255,6 +259,15 @@ def _helps(old: Node, new: Node) -> bool:
         or old.unschedulable != new.unschedulable
         or old.allocatable != new.allocatable
     )
+
+
+def unread(spec: PodSpec) -> list[str]:
+    """What a pod says of its place that nobody here reads."""
+    affinity = spec.affinity
+    if affinity is None:
+        return []
+    named = {"podAffinity": affinity.pod_affinity, "podAntiAffinity": affinity.pod_anti_affinity}
+    return [field for field, value in named.items() if value is not None]
 
 
 def _about(pod: Pod) -> events.Reference:
