@@ -147,10 +147,7 @@ def environment() -> str:
 
 def pod_spec() -> str:
     """The page about the fields of a pod: the table of the kubelet, type by type."""
-    lines = ["# What becomes of a pod's fields", NOTE, POD_SPEC, "| word | fields |", "|---|---|"]
-    rows = [row for fields in pod_fields.TABLE.values() for row in fields.values()]
-    for kind, text in pod_fields.KINDS.items():
-        lines.append(f"| {text} | {sum(row[0] == kind for row in rows)} |")
+    lines = ["# What becomes of a pod's fields", NOTE, POD_SPEC.rstrip()]
     for name, fields_of in pod_fields.TABLE.items():
         lines += ["", f"## {name}", "", "| field | kedge | |", "|---|---|---|"]
         for field, row in fields_of.items():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kedge.edge.network import bridge
 from tests.rig.containerd import Containerd
 from tests.rig.mounts import mounts_below
 from tests.rig.processes import (
@@ -212,3 +213,30 @@ def test_when_no_pod_runs_a_node_leaves_nothing_outside_its_directory(
 def pods(up: Up) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(up.kubectl("get", "pods", "-o", "json"))["items"]
     return found
+
+
+@pytest.mark.timeout(120)
+def test_a_machine_without_a_pod_network_gets_one(tmp_path: Path) -> None:
+    containerd = Containerd(tmp_path / "runtime", network=False)
+    containerd.start()
+    up = Up(tmp_path, "--node-name", "bare", "--runtime-endpoint", containerd.endpoint)
+    process = up.start()
+    try:
+        wait_until(lambda: "node bare is Ready" in process.tail(), 30, "a node", alive=process)
+        up.kubectl("apply", "-f", "-", given=DEPLOYMENT)
+        up.kubectl("rollout", "status", "deployment/web", "--timeout=40s")
+        addresses = {one["status"]["podIP"] for one in pods(up)}
+        assert len(addresses) == 2
+        assert all(address.startswith("10.85.") for address in addresses)
+        assert bridge.written(up.directory / "edge" / "network") == containerd.directory / "cni"
+        up.kubectl("delete", "deployment", "web")
+        wait_until(lambda: not pods(up), 30, "the pods are gone", alive=process)
+        assert up.stop() == 0
+        assert "kedge0" in bridge.remove(containerd.directory / "cni")
+    finally:
+        up.stop()
+        subprocess.run(
+            ["/usr/sbin/ip", "link", "delete", "kedge0"], capture_output=True, check=False
+        )
+        containerd.stop()
+        up.unmount()

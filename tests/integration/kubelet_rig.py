@@ -138,6 +138,8 @@ class Kubelet:
 
 
 def key_of(one: dict[str, Any]) -> ObjectKey:
+    if one["kind"] == "RuntimeClass":
+        return ObjectKey("node.k8s.io", "runtimeclasses", "", one["metadata"]["name"])
     resource = {"Pod": "pods", "ConfigMap": "configmaps", "Secret": "secrets"}[one["kind"]]
     return ObjectKey("", resource, one["metadata"]["namespace"], one["metadata"]["name"])
 

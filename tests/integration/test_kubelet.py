@@ -374,15 +374,6 @@ async def test_a_container_that_fails_its_liveness_probe_is_restarted(
         ) in await kubelet.events()
 
 
-async def test_a_pod_with_a_host_port_is_refused_clearly(
-    kubelet: Kubelet, runtime: FakeRuntime
-) -> None:
-    async with kubelet:
-        await kubelet.apply(pod(spec(ports=[{"containerPort": 80, "hostPort": 8080}])))
-        await until(lambda: waiting(kubelet) == "HostPortNotSupported")
-        assert not runtime.sandboxes
-
-
 async def test_a_finished_pod_keeps_its_end_and_stops_its_sandbox(
     kubelet: Kubelet, runtime: FakeRuntime
 ) -> None:

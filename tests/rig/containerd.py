@@ -23,18 +23,21 @@ from tests.rig.processes import Process, wait_until
 
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 NAMESPACE = "k8s.io"
+PLUGINS = "/usr/lib/cni"
 
 
 class Containerd:
-    """One instance below ``directory``."""
+    """One instance below ``directory``; without ``network`` it has none until somebody writes one."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, network: bool = True, plugins: str = PLUGINS) -> None:
         self.directory = directory.absolute()
         self.socket = self.directory / "containerd.sock"
         self.endpoint = f"unix://{self.socket}"
         mark = hashlib.sha256(str(self.directory).encode()).digest()
         self.bridge = f"kd{mark[:5].hex()}"
         self.subnet = f"10.{64 + mark[5] % 64}.{mark[6]}.0/24"
+        self._has_network = network
+        self._plugins = plugins
         self._process: Process | None = None
 
     @property
@@ -161,7 +164,9 @@ class Containerd:
         for name in ("root", "state", "cni", "cni-data"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         (self.directory / "containerd.toml").write_text(self._toml())
-        (self.directory / "cni" / "10-kedge.conflist").write_text(json.dumps(self._conflist()))
+        if self._has_network:
+            path = self.directory / "cni" / "10-rig.conflist"
+            path.write_text(json.dumps(self._conflist()))
 
     def _toml(self) -> str:
         where = self.directory
@@ -187,7 +192,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
+    bin_dir = "{self._plugins}"
     conf_dir = "{where}/cni"
 """
 

@@ -17,6 +17,7 @@ from tests.rig.containerd import Containerd
 from tests.rig.processes import Process, wait_until
 
 RESOURCES = {"Pod": "pods", "ConfigMap": "configmaps", "Secret": "secrets"}
+CLUSTER_WIDE = {"RuntimeClass": ("node.k8s.io", "runtimeclasses")}
 
 
 class EdgeNode:
@@ -27,6 +28,7 @@ class EdgeNode:
         name: the node's.
         containerd: one that runs already and others use too; else the node has its own.
         settings: more of the agent's settings.
+        own: how the node's own containerd is to be, as ``Containerd`` takes it.
     """
 
     def __init__(
@@ -36,13 +38,14 @@ class EdgeNode:
         name: str = "edge-1",
         containerd: Containerd | None = None,
         settings: dict[str, Any] | None = None,
+        **own: Any,
     ) -> None:
         self.directory = directory
         self.name = name
         self.data = directory / "edge"
         self.logs = directory / "pods-logs"
         self._is_shared = containerd is not None
-        self.containerd = containerd or Containerd(directory / "runtime")
+        self.containerd = containerd or Containerd(directory / "runtime", **own)
         self.settings = settings or {}
         self.agent: Process | None = None
 
@@ -157,6 +160,8 @@ class EdgeNode:
 
 def key_of(one: dict[str, Any]) -> ObjectKey:
     """The key of an object."""
+    if one["kind"] in CLUSTER_WIDE:
+        return ObjectKey(*CLUSTER_WIDE[one["kind"]], "", one["metadata"]["name"])
     return ObjectKey(
         "", RESOURCES[one["kind"]], one["metadata"]["namespace"], one["metadata"]["name"]
     )

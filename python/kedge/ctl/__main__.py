@@ -80,6 +80,10 @@ def join(
     node_name: Annotated[str, typer.Option(help="The node's name in the cluster.")],
     directory: Directory = Path("/var/lib/kedge"),
     runtime_endpoint: RuntimeEndpoint = CONTAINERD,
+    *,
+    network: Annotated[
+        str, typer.Option(help="bridge: a pod network of kedge's own, where there is no other.")
+    ] = "",
 ) -> None:
     """Make this machine a node: get its certificate, write its configuration."""
     from kedge.ctl import join as command  # noqa: PLC0415 - each command loads its own
@@ -90,6 +94,7 @@ def join(
         node_name=node_name,
         directory=directory,
         runtime_endpoint=runtime_endpoint,
+        network=network,
     )
     print(f"node {node_name} joined; start its agent: python -m kedge.edge --config {path}")
 

@@ -88,6 +88,7 @@ async def _join(client: KubeClient, options: dict[str, Any]) -> None:
             node_name=options["node_name"],
             directory=Path(options["directory"]) / "edge",
             runtime_endpoint=options["runtime_endpoint"],
+            network="bridge",
         )
     finally:
         await client.delete(ObjectKey("", "secrets", tokens.NAMESPACE, grant.secret_name))

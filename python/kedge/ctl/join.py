@@ -43,6 +43,7 @@ def run(
     node_name: str,
     directory: Path,
     runtime_endpoint: str,
+    network: str = "",
     now: float | None = None,
 ) -> Path:
     """Joins; the path of the configuration that was written.
@@ -53,12 +54,16 @@ def run(
         node_name: the name wanted.
         directory: where to write.
         runtime_endpoint: goes into the configuration.
+        network: the same; ``bridge``, or none.
         now: what the clock says; the system's if left out.
 
     Raises:
         Failure: whatever stands in the way.
     """
     name = checked_name(node_name)
+    if network not in ("", "bridge"):
+        what = f"--network: wanted bridge, or none, got: {network}"
+        raise Failure("NetworkInvalid", what, "leave it out where another CNI network is installed")
     host, port = parse_address(cloud)
     try:
         parsed = tokens.parse(token)
@@ -77,7 +82,7 @@ def run(
         "cloud": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         "dataDir": str(directory.absolute()),
         "runtimeEndpoint": runtime_endpoint,
-    }
+    } | ({"network": network} if network else {})
     return write(directory, ca, certificates.Pair(certificate, request.key), settings)
 
 

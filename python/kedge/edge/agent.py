@@ -37,7 +37,7 @@ def decode(text: str) -> EdgeConfig:
     values = json.loads(text)
     for name in ("data_dir", "logs_dir", "resolv_conf"):
         values[name] = Path(values[name])
-    for name in ("cluster_dns", "node_taints"):
+    for name in ("cluster_dns", "node_taints", "allowed_unsafe_sysctls", "pod_cidr"):
         values[name] = tuple(values[name])
     return EdgeConfig(**values)
 

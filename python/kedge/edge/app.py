@@ -13,11 +13,10 @@ import gc
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedge.edge import link, memory
 from kedge.edge.config import MARKER, EdgeConfig, parse_taint
-from kedge.edge.kubelet.dns import read_resolver
 from kedge.edge.kubelet.events import Recorder
 from kedge.edge.kubelet.images import Images
 from kedge.edge.kubelet.logs import Limits, Rotator
@@ -26,6 +25,7 @@ from kedge.edge.kubelet.objects import StoreObjects
 from kedge.edge.kubelet.pods import Pods
 from kedge.edge.kubelet.reports import Reporter
 from kedge.edge.kubelet.resources import whole
+from kedge.edge.kubelet.security import Settings
 from kedge.edge.kubelet.serving.face import KubeletServer
 from kedge.edge.kubelet.serving.routes import Routes
 from kedge.edge.kubelet.summary import Summary, pod_summary
@@ -33,10 +33,14 @@ from kedge.edge.kubelet.tools import Facts, Paths, Tools
 from kedge.edge.kubelet.volumes import VolumeError, Volumes
 from kedge.edge.kubelet.volumes.local_path import LocalPath, follow_node
 from kedge.edge.replica import Replica
+from kedge.edge.runtime import Abilities
 from kedge.edge.runtime.cri import CriRuntime
 from kedge.edge.runtime.prober import NetworkProber
 from kedge.errors import ConfigError, KedgeError
 from kedge.runtime import VERSION, Runtime
+
+if TYPE_CHECKING:
+    from kedge.edge.network.bridge import Bridge
 
 SOCKET = "agent.sock"
 """In the node's directory: ``/healthz``, ``/metrics`` and all else of the kubelet server, for root."""
@@ -79,10 +83,15 @@ class Agent:
         self.server = server = KubeletServer(runtime)
         self.facts = Facts(
             node,
-            resolver=read_resolver(config.resolv_conf),
+            resolv_conf=config.resolv_conf,
             cluster_dns=config.cluster_dns,
             cluster_domain=config.cluster_domain,
             systemd_cgroups=config.cgroup_driver == "systemd",
+            security=Settings(
+                str(config.seccomp_dir or config.data_dir / "seccomp"),
+                config.seccomp_default,
+                config.allowed_unsafe_sysctls,
+            ),
         )
         self.reporter = Reporter(store, node)
         self.recorder = Recorder(store, node)
@@ -119,6 +128,7 @@ class Agent:
             config.max_pods,
             VERSION,
         )
+        self.bridge = _bridge(config, self.cri, self.recorder)
         self.node = NodeReporter(
             registration,
             self.cri,
@@ -126,6 +136,7 @@ class Agent:
             self.facts,
             config.data_dir,
             storage=self.local_path,
+            bridge=self.bridge,
         )
         self.routes = Routes(server, self.pods, tools, lambda: self.node.problem)
         self.link = link.open_link(config, runtime, store, server)
@@ -155,6 +166,9 @@ class Agent:
             group.create_task(self.recorder.run())
             if not self._config.cgroup_driver:
                 self.facts.systemd_cgroups = await self._ask_cgroup_driver() == "systemd"
+            self.facts.abilities = await self._ask_abilities()
+            if self.bridge is not None:
+                await self.bridge.ensure()
             group.create_task(self.pods.run())
             group.create_task(self.node.run())
             group.create_task(self._follow_node())
@@ -203,6 +217,14 @@ class Agent:
             found = None
         return found or "cgroupfs"
 
+    async def _ask_abilities(self) -> Abilities:
+        """What the runtime can do; a runtime that is away is asked again when it is back."""
+        try:
+            async with asyncio.timeout(5):
+                return await self.cri.abilities()
+        except (OSError, TimeoutError, link.KedgeError):
+            return Abilities()
+
     async def _follow_link(self, connected: link.Link) -> None:
         """A link that comes up wants a fresh status; one that has synced makes the store complete."""
         await connected.follow(up=self.node.report_now, synced=self._synced)
@@ -235,6 +257,24 @@ class Agent:
             "pods": [pod_summary(one) for one in self.pods.workers()],
             "waiting": {"reports": link.waiting(self.link, store)},
         }
+
+
+def _bridge(config: EdgeConfig, cri: CriRuntime, recorder: Recorder) -> Bridge | None:
+    """The node's own pod network, if it is to have one."""
+    if config.network != "bridge":
+        return None
+    # Loaded only by nodes that have a network of their own.
+    from kedge.edge.network.bridge import Bridge  # noqa: PLC0415
+
+    return Bridge(
+        cri,
+        recorder,
+        node=config.node_name,
+        cidrs=config.pod_cidr,
+        interface=config.network_interface,
+        state=config.data_dir / "network",
+        conf_dir=config.cni_conf_dir,
+    )
 
 
 def default_parallelism() -> int:

@@ -26,6 +26,13 @@ class EdgeConfig:
         cluster_dns: resolvers of pods with dnsPolicy ClusterFirst; none gives them the node's.
         cluster_domain: the domain of the cluster's Services.
         cgroup_driver: cgroupfs or systemd; asked from the runtime if not given.
+        network: bridge gives pods a network of kedge's own where the runtime has none; none leaves that to others.
+        pod_cidr: the networks of that bridge, at most one of IPv4 and one of IPv6; they need not differ between nodes.
+        network_interface: what the bridge is called on the node.
+        cni_conf_dir: where the network is written; asked from the runtime if not given.
+        seccomp_dir: where the seccomp profiles are that pods name (localhostProfile); dataDir/seccomp if not given.
+        seccomp_default: whether a container that names no seccomp profile gets the runtime's default one.
+        allowed_unsafe_sysctls: kernel settings that pods may have beside the safe ones: names, or beginnings with * at the end.
         node_labels: labels that the node registers with.
         node_taints: taints that the node first registers with, as KEY=VALUE:EFFECT.
         max_pods: how many pods the scheduler may put here.
@@ -47,6 +54,13 @@ class EdgeConfig:
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
     cgroup_driver: str = ""
+    network: str = ""
+    pod_cidr: tuple[str, ...] = ("10.85.0.0/16",)
+    network_interface: str = "kedge0"
+    cni_conf_dir: str = ""
+    seccomp_dir: str = ""
+    seccomp_default: bool = False
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
     node_labels: dict[str, str] = field(default_factory=dict)
     node_taints: tuple[str, ...] = ()
     max_pods: int = 110
@@ -73,8 +87,29 @@ class EdgeConfig:
                 f"localVolumesDir: got: {self.local_volumes_dir!r}, wanted: an absolute path"
             )
         check_log_limits(self.container_log_max_size, self.container_log_max_files)
+        if self.network:
+            self._check_network()
+        if self.allowed_unsafe_sysctls:
+            # Few nodes allow any, and the agent's settings were checked before it began.
+            from kedge.edge.kubelet import sysctls  # noqa: PLC0415
+
+            for pattern in self.allowed_unsafe_sysctls:
+                sysctls.check_pattern(pattern)
         if not 0 < self.max_pods <= 1000:
             raise ValueError(f"maxPods: got: {self.max_pods}, wanted: 1 to 1000")
+
+    def _check_network(self) -> None:
+        # Loaded only by nodes that have a network of their own.
+        from kedge.edge.network import conflist  # noqa: PLC0415
+
+        if self.network != "bridge":
+            raise ValueError(f"network: got: {self.network!r}, wanted: bridge, or none")
+        if not self.pod_cidr:
+            raise ValueError("podCidr: got: nothing, wanted: a network such as 10.85.0.0/16")
+        conflist.check_cidrs(self.pod_cidr)
+        name = self.network_interface
+        if not 0 < len(name) < 16 or "/" in name or not name.isprintable() or " " in name:
+            raise ValueError(f"networkInterface: got: {name!r}, wanted: 1 to 15 characters")
 
 
 def check_log_limits(size: str, files: int) -> None:

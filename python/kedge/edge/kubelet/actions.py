@@ -17,12 +17,14 @@ from kedge.edge.kubelet import (
     observe,
     plan,
     remains,
+    sandboxing,
     tokens,
+    unhonoured,
 )
 from kedge.edge.kubelet.environment import ContainerConfigError
-from kedge.edge.kubelet.starter import CreateContainerError, RunContainerError, Starter
+from kedge.edge.kubelet.security import CreateContainerError
+from kedge.edge.kubelet.starter import RunContainerError, Starter
 from kedge.edge.kubelet.state import BackOff, Container, ContainerState, Failure
-from kedge.edge.kubelet.unhonoured import unhonoured
 from kedge.errors import KedgeError, RuntimeFailure
 
 if TYPE_CHECKING:
@@ -38,8 +40,10 @@ CONFIG_DELAY_SECONDS = 10.0
 KILL_RETRY_SECONDS = 2.0
 QUIET_SECONDS = 2.0
 """A pod's objects and tokens come right after it: what is missing this long is worth an Event."""
-CONFIGURATION_REASONS = frozenset({"FailedMount", "CreateContainerConfigError"})
-"""Failures that a change of a ConfigMap, Secret or token may end."""
+CONFIGURATION_REASONS = frozenset(
+    {"FailedMount", "CreateContainerConfigError", "FailedCreatePodSandBox"}
+)
+"""Failures that a change of a ConfigMap, Secret, token or runtime class may end."""
 
 
 @dataclass(slots=True)
@@ -87,10 +91,7 @@ class Actions:
     async def prepare_volumes(self) -> None:
         """Gives every volume its path; a missing object waits for it to come."""
         worker, changes = self._worker, self._worker.object_changes
-        for text in unhonoured(worker.pod):
-            if text not in self._said:
-                self._said.add(text)
-                self._event("NotHonoured", text)
+        self.say_unhonoured()
         if __debug__:
             faults.point("pod.volumes.asked")
         try:
@@ -136,22 +137,23 @@ class Actions:
     async def create_sandbox(self, action: plan.CreateSandbox) -> None:
         """Makes the sandbox, its log directory and network; learns its addresses."""
         worker, runtime = self._worker, self._tools.runtime
-        layout = self._starter.layout(worker.pod)
-        config = containers.sandbox_config(worker.pod, layout, action.attempt)
         try:
             # First: as long as anything of the pod is here, so is this directory.
             _make_directory(str(self._tools.paths.pod(worker.uid)))
             if __debug__:
                 faults.point("pod.directory.made")
+            handler = await self._check_sandbox()
+            layout = self._starter.layout(worker.pod)
+            config = containers.sandbox_config(worker.pod, layout, action.attempt)
             _make_directory(layout.log_directory)
             async with self._tools.sandbox_limit:
                 if __debug__:
                     faults.point("pod.sandbox.asked")
-                sandbox_id = await runtime.run_sandbox(config)
+                sandbox_id = await runtime.run_sandbox(config, handler)
                 if __debug__:
                     faults.point("pod.sandbox.created")
                 status = await runtime.sandbox_status(sandbox_id)
-        except (RuntimeFailure, OSError) as error:
+        except (KedgeError, OSError, ValueError) as error:
             delay = worker.memory.delay(plan.SANDBOX, FIRST_DELAY_SECONDS)
             worker.fail(plan.SANDBOX, "FailedCreatePodSandBox", str(error), delay)
             self._event("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
@@ -159,6 +161,32 @@ class Actions:
         worker.memory.failures.pop(plan.SANDBOX, None)
         if status is not None:
             worker.sandboxes[sandbox_id] = observe.sandbox(status, tuple(status.ips))
+
+    async def _check_sandbox(self) -> str:
+        """The runtime's handler for the pod; says what the network's plugins lack for it."""
+        pod = self._worker.pod
+        handler = sandboxing.handler(pod, self._tools.objects, self._tools.facts.abilities)
+        for text in self._starter.dns(pod)[1]:
+            self._event("DNSConfigForming", text)
+        if sandboxing.needs_network(pod):
+            sandboxing.bandwidths(pod)
+            network = await self._tools.runtime.network()
+            for text in sandboxing.unhonoured_by_network(pod, network):
+                self._say_unhonoured(text)
+        return handler
+
+    def say_unhonoured(self) -> None:
+        """Says once what the pod asks for and does not get on this node."""
+        found = unhonoured.unhonoured(self._worker.pod)
+        if self._tools.facts.abilities.selinux is False:
+            found += unhonoured.unlabelled(self._worker.pod)
+        for text in found:
+            self._say_unhonoured(text)
+
+    def _say_unhonoured(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._event("NotHonoured", text)
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
         """Stops a sandbox; what ran in it is stopped already."""

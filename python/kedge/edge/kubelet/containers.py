@@ -7,10 +7,10 @@ honoured is ``pod_fields``' to know and ``unhonoured``'s to say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kedge.edge.kubelet import labels, lifecycle, resources
+from kedge.edge.kubelet import host_ports, labels, lifecycle, resources, security
 from kedge.edge.kubelet.environment import ContainerConfigError, expand
 from kedge.edge.kubelet.status import qos_class
 
@@ -18,16 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kedge.edge.kubelet.state import Pod
+    from kedge.edge.runtime import Image
 
-NAMESPACE_POD, NAMESPACE_CONTAINER, NAMESPACE_NODE = 0, 1, 2
 _PROPAGATION = {"None": 0, "HostToContainer": 1, "Bidirectional": 2}
-_SECCOMP = {"RuntimeDefault": 0, "Unconfined": 1, "Localhost": 2}
-_MASKED = [
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-]  # fmt: skip
-_READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +34,8 @@ class Layout:
         dns: ``dns_config``.
         cgroup_parent: empty leaves it to the runtime.
         node_memory: bytes.
+        security: what the node's settings say of it.
+        users: ``userns_options`` of a pod with users of its own.
     """
 
     node: str
@@ -49,6 +44,8 @@ class Layout:
     dns: Mapping[str, Any]
     cgroup_parent: str = ""
     node_memory: int = 0
+    security: security.Settings = field(default_factory=security.Settings)
+    users: dict[str, Any] | None = None
 
 
 def cgroup_parent(pod: Pod, *, systemd: bool) -> str:
@@ -64,13 +61,7 @@ def cgroup_parent(pod: Pod, *, systemd: bool) -> str:
 
 def sandbox_config(pod: Pod, layout: Layout, attempt: int) -> dict[str, Any]:
     """The runtime's ``PodSandboxConfig``."""
-    metadata, spec = pod["metadata"], pod["spec"]
-    context = spec.get("securityContext") or {}
-    security: dict[str, Any] = {"namespace_options": _namespaces(spec)}
-    security["supplemental_groups"] = _groups(context)
-    security["privileged"] = any(_is_privileged(one) for one in lifecycle.every_container(pod))
-    security |= _identity(context, {})
-    security |= _confinement(context)
+    metadata, context = pod["metadata"], pod["spec"].get("securityContext") or {}
     return {
         "metadata": {
             "name": metadata["name"],
@@ -81,7 +72,7 @@ def sandbox_config(pod: Pod, layout: Layout, attempt: int) -> dict[str, Any]:
         "hostname": layout.hostname,
         "log_directory": layout.log_directory,
         "dns_config": dict(layout.dns),
-        "port_mappings": [],
+        "port_mappings": host_ports.mappings(pod),
         "labels": (metadata.get("labels") or {})
         | {
             labels.POD_NAME: metadata["name"],
@@ -93,9 +84,10 @@ def sandbox_config(pod: Pod, layout: Layout, attempt: int) -> dict[str, Any]:
         | {labels.GRACE_SECONDS: str(lifecycle.grace_seconds(pod))},
         "linux": {
             "cgroup_parent": layout.cgroup_parent,
-            "security_context": security,
+            "security_context": security.sandbox_context(pod, layout.security, layout.users),
             "sysctls": {one["name"]: one["value"] for one in context.get("sysctls") or []},
-        },
+        }
+        | _overhead(pod),
     }
 
 
@@ -105,14 +97,14 @@ def container_config(
     layout: Layout,
     *,
     attempt: int,
-    image_id: str,
+    image: Image,
     variables: Mapping[str, str],
     mounts: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The runtime's ``ContainerConfig``.
 
     Raises:
-        ContainerConfigError: a quantity or an identity cannot be honoured.
+        ContainerConfigError: a quantity cannot be honoured.
     """
     name, metadata = container["name"], pod["metadata"]
     try:
@@ -121,12 +113,12 @@ def container_config(
         raise ContainerConfigError(f"container {name}: resources: {error}") from error
     return {
         "metadata": {"name": name, "attempt": attempt},
-        "image": {"image": image_id, "user_specified_image": container.get("image", "")},
+        "image": {"image": image.id, "user_specified_image": container.get("image", "")},
         "command": [expand(word, variables) for word in container.get("command") or []],
         "args": [expand(word, variables) for word in container.get("args") or []],
         "working_dir": container.get("workingDir") or "",
         "envs": [{"key": key, "value": value} for key, value in variables.items()],
-        "mounts": mounts,
+        "mounts": mounts if layout.users is None else _mapped(mounts, layout.users),
         "labels": {
             labels.POD_NAME: metadata["name"],
             labels.POD_NAMESPACE: metadata["namespace"],
@@ -143,8 +135,29 @@ def container_config(
         "stdin": bool(container.get("stdin")),
         "stdin_once": bool(container.get("stdinOnce")),
         "tty": bool(container.get("tty")),
-        "linux": {"resources": linux, "security_context": _container_security(pod, container)},
+        "linux": {
+            "resources": linux,
+            "security_context": security.container_context(
+                pod, container, layout.security, image.user, layout.users
+            ),
+        },
     }
+
+
+def _mapped(mounts: list[dict[str, Any]], users: dict[str, Any]) -> list[dict[str, Any]]:
+    """Mounts whose files belong to the pod's own users as they do to the node's."""
+    return [one | {"uid_mappings": users["uids"], "gid_mappings": users["gids"]} for one in mounts]
+
+
+def _overhead(pod: Pod) -> dict[str, Any]:
+    """What the runtime class says that the sandbox itself takes."""
+    amounts = pod["spec"].get("overhead")
+    if not amounts:
+        return {}
+    alike = {"resources": {"limits": amounts, "requests": amounts}}
+    found = resources.linux_resources("Guaranteed", alike, 0)
+    found.pop("oom_score_adj", None)
+    return {"overhead": found}
 
 
 def termination_path(container: dict[str, Any]) -> str:
@@ -163,83 +176,3 @@ def mount(
         "selinux_relabel": False,
         "propagation": _PROPAGATION.get(propagation or "None", 0),
     }
-
-
-def _namespaces(spec: dict[str, Any]) -> dict[str, int]:
-    pid = NAMESPACE_POD if spec.get("shareProcessNamespace") else NAMESPACE_CONTAINER
-    return {
-        "network": NAMESPACE_NODE if spec.get("hostNetwork") else NAMESPACE_POD,
-        "pid": NAMESPACE_NODE if spec.get("hostPID") else pid,
-        "ipc": NAMESPACE_NODE if spec.get("hostIPC") else NAMESPACE_POD,
-    }
-
-
-def _is_privileged(container: dict[str, Any]) -> bool:
-    return bool((container.get("securityContext") or {}).get("privileged"))
-
-
-def _groups(context: dict[str, Any]) -> list[int]:
-    groups = list(context.get("supplementalGroups") or [])
-    return groups + ([context["fsGroup"]] if context.get("fsGroup") is not None else [])
-
-
-def _identity(context: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    found = {}
-    for theirs, ours in (("runAsUser", "run_as_user"), ("runAsGroup", "run_as_group")):
-        value = over.get(theirs, context.get(theirs))
-        if value is not None:
-            found[ours] = {"value": value}
-    return found
-
-
-def _confinement(context: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    seccomp = context.get("seccompProfile")
-    if seccomp:
-        kind = seccomp.get("type", "Unconfined")
-        found["seccomp"] = {
-            "profile_type": _SECCOMP.get(kind, 1),
-            "localhost_ref": seccomp.get("localhostProfile") or "",
-        }
-    selinux = context.get("seLinuxOptions")
-    if selinux:
-        found["selinux_options"] = {
-            key: selinux.get(key, "") for key in ("user", "role", "type", "level")
-        }
-    return found
-
-
-def _container_security(pod: Pod, container: dict[str, Any]) -> dict[str, Any]:
-    spec = pod["spec"]
-    outer, own = spec.get("securityContext") or {}, container.get("securityContext") or {}
-    is_privileged = bool(own.get("privileged"))
-    if (
-        own.get("runAsNonRoot", outer.get("runAsNonRoot"))
-        and own.get("runAsUser", outer.get("runAsUser")) == 0
-    ):
-        raise ContainerConfigError("container has runAsNonRoot and runAsUser 0")
-    capabilities = own.get("capabilities") or {}
-    security: dict[str, Any] = {
-        "privileged": is_privileged,
-        "readonly_rootfs": bool(own.get("readOnlyRootFilesystem")),
-        "namespace_options": _namespaces(spec),
-        "supplemental_groups": _groups(outer),
-        "no_new_privs": own.get("allowPrivilegeEscalation") is False,
-        "capabilities": {
-            "add_capabilities": list(capabilities.get("add") or []),
-            "drop_capabilities": list(capabilities.get("drop") or []),
-        },
-        "masked_paths": [] if is_privileged or own.get("procMount") == "Unmasked" else _MASKED,
-        "readonly_paths": [] if is_privileged or own.get("procMount") == "Unmasked" else _READ_ONLY,
-    }
-    return security | _identity(outer, own) | _confinement(outer) | _confinement(own)
-
-
-def refusal(pod: Pod) -> str:
-    """Why this node must not start the pod at all; empty when it may."""
-    for container in lifecycle.every_container(pod):
-        for port in container.get("ports") or []:
-            if port.get("hostPort") and not pod["spec"].get("hostNetwork"):
-                where = f"container {container['name']}, port {port['hostPort']}"
-                return f"hostPort is not supported on this node: {where}; use hostNetwork"
-    return ""

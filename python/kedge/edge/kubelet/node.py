@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from kedge.edge.kubelet.reports import Reporter
     from kedge.edge.kubelet.tools import Facts
-    from kedge.edge.runtime import ContainerRuntime
+    from kedge.edge.network.bridge import Bridge
+    from kedge.edge.runtime import Abilities, ContainerRuntime
 
 LOOK_SECONDS = 10.0
 REPORT_SECONDS = 300.0
@@ -88,6 +89,7 @@ def node_status(
     info: node_info.NodeInfo,
     conditions: list[Status],
     runtime_version: str,
+    abilities: Abilities | None = None,
 ) -> Status:
     """The node's status but for what others own."""
     addresses = [{"type": "InternalIP", "address": one} for one in info.addresses]
@@ -104,6 +106,24 @@ def node_status(
             "kubeProxyVersion": "",
         },
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
+    } | (_abilities(abilities) if abilities and abilities.handlers else {})
+
+
+def _abilities(abilities: Abilities) -> Status:
+    """What the runtime says that it can do; nothing for a runtime that does not say."""
+    handlers = [
+        {
+            "name": name,
+            "features": {
+                "recursiveReadOnlyMounts": one.recursive_read_only,
+                "userNamespaces": one.user_namespaces,
+            },
+        }
+        for name, one in sorted(abilities.handlers.items())
+    ]
+    return {
+        "runtimeHandlers": handlers,
+        "features": {"supplementalGroupsPolicy": abilities.strict_groups},
     }
 
 
@@ -151,6 +171,7 @@ class NodeReporter:
         facts: what the pods' workers know of the node; kept current here.
         data: a path on the disk that matters.
         storage: the node's local volumes, whose room and names are reported.
+        bridge: the node's own pod network, if it is to have one.
         clock: seconds since the epoch.
     """
 
@@ -163,6 +184,7 @@ class NodeReporter:
         data: Path,
         *,
         storage: local_path.LocalPath | None = None,
+        bridge: Bridge | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._storage = storage
@@ -171,6 +193,7 @@ class NodeReporter:
         self._reporter = reporter
         self._facts = facts
         self._data = data
+        self._bridge = bridge
         self._clock = clock
         self._conditions: list[Status] = []
         self._said = ""
@@ -207,7 +230,13 @@ class NodeReporter:
         now = self._clock()
         pressures = node_info.pressures(self._data)
         self._conditions = conditions(pressures, self.problem, self._conditions, now)
-        status = node_status(self._registration, info, self._conditions, self.runtime_version)
+        status = node_status(
+            self._registration,
+            info,
+            self._conditions,
+            self.runtime_version,
+            self._facts.abilities,
+        )
         if self._storage is not None:
             status = self._storage.describe(status)
         said = json.dumps([_without_heartbeat(status)])
@@ -231,10 +260,17 @@ class NodeReporter:
         try:
             async with asyncio.timeout(RUNTIME_SECONDS):
                 version = await self._runtime.version()
-                self.runtime_version = f"{version.name}://{version.version}"
+                said = f"{version.name}://{version.version}"
+                if said != self.runtime_version or before:
+                    self._facts.abilities = await self._runtime.abilities()
+                self.runtime_version = said
                 self._facts.runtime_name = version.name
                 failing = [one for one in await self._runtime.status() if not one.status]
-            self.problem = "; ".join(
+                missing = ""
+                if self._bridge is not None:
+                    is_ready = not any(one.type == "NetworkReady" for one in failing)
+                    missing = await self._bridge.ensure(is_ready=is_ready)
+            self.problem = missing or "; ".join(
                 f"{one.type} is false: {one.message or one.reason}" for one in failing
             )
         except TimeoutError:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kedge.store import Store
 
 TOKENS = ("kedge.io", "serviceaccounttokens")
+RUNTIME_CLASSES = ("node.k8s.io", "runtimeclasses")
 
 
 class Objects(Protocol):
@@ -75,6 +76,8 @@ def references(pod: Pod) -> frozenset[ObjectKey]:
         for one in spec.get("imagePullSecrets") or []
         if one.get("name")
     }
+    if spec.get("runtimeClassName"):
+        found.add(ObjectKey(*RUNTIME_CLASSES, "", spec["runtimeClassName"]))
     for volume in spec.get("volumes") or []:
         sources = [volume, *((volume.get("projected") or {}).get("sources") or [])]
         for source in sources:

@@ -124,6 +124,8 @@ def plan(pod: Pod, observed: Observed, now: float) -> tuple[Action, ...]:
         return ()
     if observed.is_gone or lifecycle.is_terminating(pod):
         return _gather(_terminate(pod, observed, now))
+    if observed.verdict is not None:
+        return _gather(_wind_down(pod, observed, now, STOPPING_MESSAGE))
     if lifecycle.has_exceeded_deadline(pod, observed.started_at, now):
         return _gather(_wind_down(pod, observed, now, DEADLINE_MESSAGE))
     if lifecycle.is_finished(pod, observed):

@@ -41,6 +41,7 @@ _WATCHED = [
     ("", "persistentvolumeclaims"),
     ("", "persistentvolumes"),
     ("certificates.k8s.io", "clustertrustbundles"),
+    objects.RUNTIME_CLASSES,
 ]
 
 _log = logging.getLogger(__name__)
@@ -106,11 +107,20 @@ class Pods:
         sandboxes, containers = await self._inventory_when_up()
         self.runtime_error = ""
         self._unclaimed = {uid: (mine, containers.get(uid, {})) for uid, mine in sandboxes.items()}
-        for item in self._store.list("", "pods").items:
-            self._desired(item.key, json.loads(item.value))
+        found = [(item.key, json.loads(item.value)) for item in self._store.list("", "pods").items]
+        for key, pod in sorted(found, key=self._turn):
+            self._desired(key, pod)
         self._is_adopted = True
         if self._is_complete:
             self._end_orphans(sandboxes, containers)
+
+    def _turn(self, item: tuple[ObjectKey, Pod]) -> int:
+        """Who runs comes first, then who ran: what they hold of the node is not given to others."""
+        metadata = item[1]["metadata"]
+        if metadata["uid"] in self._unclaimed:
+            return 0
+        known = self._tools.reporter.known(metadata["namespace"], metadata["name"], metadata["uid"])
+        return 1 if known and known.get("phase") == "Running" else 2
 
     async def _inventory_when_up(
         self,

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kedge import faults
-from kedge.edge.kubelet import containers, dns, images, lifecycle, mounts, observe
+from kedge.edge.kubelet import containers, dns, images, lifecycle, mounts, observe, security
 from kedge.edge.kubelet.environment import ContainerConfigError, environment
 from kedge.edge.kubelet.objects import secret
+from kedge.edge.kubelet.security import CreateContainerError
 from kedge.edge.kubelet.state import Container, ContainerState, Pod, Sandbox
 from kedge.errors import RuntimeFailure
 
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.kubelet.volumes import Prepared
     from kedge.edge.runtime import Image
-
-
-class CreateContainerError(RuntimeFailure):
-    """The runtime did not create the container."""
-
-    reason: ClassVar[str] = "CreateContainerError"
 
 
 class RunContainerError(RuntimeFailure):
@@ -55,11 +50,29 @@ class Starter:
         return containers.Layout(
             node=facts.node,
             log_directory=str(self._tools.paths.log_directory(pod)),
-            hostname="" if is_host else dns.hostname(pod),
-            dns=dns.dns_config(pod, facts.resolver, facts.cluster_dns, facts.cluster_domain),
+            hostname="" if is_host else dns.hostname(pod, facts.cluster_domain),
+            dns=self.dns(pod)[0],
             cgroup_parent=containers.cgroup_parent(pod, systemd=facts.systemd_cgroups),
             node_memory=facts.memory_bytes,
+            security=facts.security,
+            users=self._users(pod),
         )
+
+    def dns(self, pod: Pod) -> tuple[dict[str, Any], list[str]]:
+        """The pod's resolver, and what had to be left out of it."""
+        facts = self._tools.facts
+        path = facts.resolv_conf
+        node = facts.resolver if path is None else dns.read_resolver(path)
+        return dns.dns_config(pod, node, facts.cluster_dns, facts.cluster_domain)
+
+    def _users(self, pod: Pod) -> dict[str, Any] | None:
+        """The users that the pod has for itself, if it asked for that."""
+        if pod["spec"].get("hostUsers") is not False:
+            return None
+        # Few pods have users of their own: how ids are given out is loaded for the first.
+        from kedge.edge.kubelet import user_namespaces  # noqa: PLC0415
+
+        return user_namespaces.options(self._tools.paths.pods, pod["metadata"]["uid"])
 
     async def image(self, pod: Pod, container: dict[str, Any]) -> Image:
         """The container's image, pulled if it must be.
@@ -129,7 +142,7 @@ class Starter:
             RunContainerError: the runtime refused to start it.
         """
         runtime, recorder, name = self._tools.runtime, self._tools.recorder, container["name"]
-        _check_user(container, pod, image)
+        security.check(pod, container, image, self._tools.facts.security)
         layout = self.layout(pod)
         config = self._config(pod, container, sandbox, image, attempt, layout, volumes)
         if __debug__:
@@ -182,8 +195,8 @@ class Starter:
         facts, paths = self._tools.facts, self._tools.paths
         variables = environment(pod, container, self._tools.objects, facts.place(sandbox.ips))
         directory = paths.pod(pod["metadata"]["uid"])
-        is_host = bool(pod["spec"].get("hostNetwork"))
-        hosts = None if is_host else dns.hosts_file(pod, sandbox.ips, facts.cluster_domain)
+        node_hosts = dns.read_hosts(facts.hosts) if pod["spec"].get("hostNetwork") else ""
+        hosts = dns.hosts_file(pod, sandbox.ips, facts.cluster_domain, node_hosts)
         try:
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             found = mounts.build(
@@ -203,18 +216,10 @@ class Starter:
             container,
             layout,
             attempt=attempt,
-            image_id=image.id,
+            image=image,
             variables=variables,
             mounts=found,
         )
         if container.get("volumeDevices"):
             config["devices"] = mounts.devices(container, volumes)
         return config
-
-
-def _check_user(container: dict[str, Any], pod: Pod, image: Image) -> None:
-    outer, own = pod["spec"].get("securityContext") or {}, container.get("securityContext") or {}
-    if not own.get("runAsNonRoot", outer.get("runAsNonRoot")):
-        return
-    if own.get("runAsUser", outer.get("runAsUser")) is None and image.runs_as_root:
-        raise ContainerConfigError("container has runAsNonRoot and image will run as root")

@@ -122,6 +122,7 @@ class Observed:
         replaced: container ids that were stopped because their definition changed.
         started_at: when the agent first took the pod up; 0 before.
         token_expired: the pod runs with a ServiceAccount token past its time.
+        verdict: reason and message for which the node itself ended the pod, or never took it.
     """
 
     sandboxes: tuple[Sandbox, ...] = ()
@@ -137,6 +138,7 @@ class Observed:
     replaced: frozenset[str] = frozenset()
     started_at: float = 0.0
     token_expired: bool = False
+    verdict: tuple[str, str] | None = None
 
     def sandbox(self) -> Sandbox | None:
         """The sandbox that pods run in now: the newest, if it is ready."""

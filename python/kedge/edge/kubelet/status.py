@@ -43,6 +43,8 @@ def pod_status(pod: Pod, observed: Observed, previous: Status, host: Host, now: 
         host: the node's addresses and the runtime's name.
         now: seconds since the epoch.
     """
+    if observed.verdict is not None and not observed.containers:
+        return _never_taken(pod, observed, observed.verdict, now)
     initial = [
         _container_status(pod, one, observed, previous, host, now)
         for one in lifecycle.init_containers(pod)
@@ -52,12 +54,14 @@ def pod_status(pod: Pod, observed: Observed, previous: Status, host: Host, now: 
         for one in lifecycle.containers(pod)
     ]
     is_late = lifecycle.has_exceeded_deadline(pod, observed.started_at, now)
-    phase = "Failed" if is_late else _phase(pod, observed, regular)
+    phase = "Failed" if is_late or observed.verdict else _phase(pod, observed, regular)
     if previous.get("phase") in ("Succeeded", "Failed") and lifecycle.is_finished(pod, observed):
         phase = previous["phase"]
     status: Status = {"phase": phase, "startTime": format_time(observed.started_at or now)}
     if is_late:
         status |= {"reason": "DeadlineExceeded", "message": DEADLINE_MESSAGE}
+    if observed.verdict is not None:
+        status["reason"], status["message"] = observed.verdict
     if pod["metadata"].get("generation"):
         status["observedGeneration"] = pod["metadata"]["generation"]
     status["conditions"] = _conditions(pod, observed, phase, initial, regular, previous, now)
@@ -67,6 +71,19 @@ def pod_status(pod: Pod, observed: Observed, previous: Status, host: Host, now: 
         status["initContainerStatuses"] = initial
     status["containerStatuses"] = regular
     return status
+
+
+def _never_taken(pod: Pod, observed: Observed, verdict: tuple[str, str], now: float) -> Status:
+    """As the kubelet's: no container is spoken of, so that the reason is what people see."""
+    foreign = (pod.get("status") or {}).get("conditions") or []
+    return {
+        "phase": "Failed",
+        "reason": verdict[0],
+        "message": verdict[1],
+        "startTime": format_time(observed.started_at or now),
+        "qosClass": (pod.get("status") or {}).get("qosClass") or qos_class(pod),
+        "conditions": [one for one in foreign if one["type"] not in OWN_CONDITIONS],
+    }
 
 
 def qos_class(pod: Pod) -> str:
@@ -145,8 +162,10 @@ def _state(  # noqa: PLR0911, PLR0917 - a return per state
             return _waiting(failure.reason, failure.message), last
         if not lifecycle.is_initial(pod, container) and not lifecycle.is_initialized(pod, observed):
             return _waiting("PodInitializing"), last
+        held_up = observed.failures.get("sandbox") or observed.failures.get("volumes")
         return _waiting(
-            "ContainerCreating" if not lifecycle.init_containers(pod) else "PodInitializing"
+            "ContainerCreating" if not lifecycle.init_containers(pod) else "PodInitializing",
+            held_up.message if held_up and observed.sandbox() is None else "",
         ), last
     if latest.state is ContainerState.RUNNING:
         return {"running": {"startedAt": format_time(latest.started_at)}}, last

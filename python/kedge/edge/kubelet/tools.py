@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kedge.edge.kubelet.dns import Resolver
 from kedge.edge.kubelet.environment import Place
+from kedge.edge.kubelet.host_ports import HostPorts
+from kedge.edge.kubelet.security import Settings
 from kedge.edge.kubelet.status import Host
+from kedge.edge.runtime import Abilities
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-    from pathlib import Path
 
     from kedge.edge.kubelet.events import Recorder
     from kedge.edge.kubelet.images import Images
@@ -58,11 +61,15 @@ class Facts:
         runtime_name: as container ids are prefixed.
         memory_bytes: of the machine.
         allocatable: cpu and memory that pods may have.
-        resolver: its resolv.conf.
+        resolver: what its resolv.conf says, if ``resolv_conf`` is not read.
+        resolv_conf: the node's resolv.conf, read for each pod: a node changes its network.
         cluster_dns: resolvers for pods with ``ClusterFirst``; none uses the node's.
         cluster_domain: their domain.
         api_endpoint: where pods reach an API server, if anywhere.
         systemd_cgroups: whether the runtime's cgroups are systemd's.
+        security: what the settings say of it.
+        hosts: the node's hosts file, for pods on the host network.
+        abilities: what the runtime can do.
     """
 
     node: str
@@ -71,10 +78,14 @@ class Facts:
     memory_bytes: int = 0
     allocatable: dict[str, str] = field(default_factory=dict)
     resolver: Resolver = field(default_factory=Resolver)
+    resolv_conf: Path | None = None
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
     api_endpoint: tuple[str, int] | None = None
     systemd_cgroups: bool = False
+    security: Settings = field(default_factory=Settings)
+    hosts: Path = Path("/etc/hosts")
+    abilities: Abilities = field(default_factory=Abilities)
 
     def host(self) -> Host:
         """For a pod's status."""
@@ -132,4 +143,5 @@ class Tools:
     sandbox_limit: asyncio.Semaphore
     start_limit: asyncio.Semaphore
     log_ended: Callable[[str], None] = lambda _: None
+    host_ports: HostPorts = field(default_factory=HostPorts)
     clock: Callable[[], float] = time.time

@@ -36,6 +36,18 @@ _OPAQUE = frozenset(("affinity", "limits", "requests", "nodeSelector", "tolerati
 MAX_SAID = 32
 
 
+def unlabelled(pod: Pod) -> list[str]:
+    """SELinux labels that are asked for, on a node whose runtime gives none."""
+    spec = pod["spec"]
+    containers = (spec.get("initContainers") or []) + (spec.get("containers") or [])
+    places = {"spec": spec} | {f"spec.containers[{one['name']}]": one for one in containers}
+    return [
+        f"{path}.securityContext.seLinuxOptions is not honoured on this node: SELinux is not enabled"
+        for path, one in places.items()
+        if (one.get("securityContext") or {}).get("seLinuxOptions")
+    ]
+
+
 def unhonoured(pod: Pod) -> list[str]:
     """Fields that are set and not honoured, each with what happens instead."""
     spec = pod["spec"]

@@ -14,7 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any, assert_never
 
 from kedge import logs
-from kedge.edge.kubelet import actions, containers, lifecycle, observe, plan, probing
+from kedge.edge.kubelet import actions, admission, lifecycle, observe, plan, probing
 from kedge.edge.kubelet.state import (
     Container,
     ContainerState,
@@ -81,7 +81,7 @@ class PodWorker:
         self._wake = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._refuse()
+        self.verdict = self._admit()
 
     # what others tell it
 
@@ -95,7 +95,6 @@ class PodWorker:
             before.get(field) != after.get(field) for field in ("annotations", "labels")
         ):
             self._acting.refresh_volumes()  # the downward API shows them
-        self._refuse()
         self.wake()
 
     def gone(self) -> None:
@@ -155,6 +154,7 @@ class PodWorker:
                 self.probing.stop()
         finally:
             self._group = None
+            self.tools.host_ports.release(self.uid)
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -210,6 +210,7 @@ class PodWorker:
             replaced=frozenset(self.memory.replaced),
             started_at=self.started_at,
             token_expired=self.token_expired,
+            verdict=self.verdict,
         )
 
     def _report(self, observed: Observed, now: float) -> None:
@@ -220,6 +221,8 @@ class PodWorker:
             return
         urgent = _is_urgent(status)
         self._say_back_offs(status)
+        if status["phase"] in ("Succeeded", "Failed"):
+            self.tools.host_ports.release(self.uid)
         self.status = status
         self.tools.reporter.pod_status(self.pod, status, urgent=urgent)
 
@@ -311,15 +314,15 @@ class PodWorker:
             reason, message, now, now + delay_seconds, delay_seconds
         )
 
-    def _refuse(self) -> None:
-        """A pod that this node cannot run waits with the reason in its status."""
-        why = containers.refusal(self.pod)
-        if not why:
-            return
-        self.tools.recorder.pod(self.pod, "FailedToStart", why, warning=True)
-        self.fail(plan.VOLUMES, "HostPortNotSupported", why, NEVER)
-        for one in lifecycle.every_container(self.pod):
-            self.fail(one["name"], "HostPortNotSupported", why, NEVER)
+    def _admit(self) -> admission.Rejection | None:
+        """What speaks against the pod; what runs here already, or is to go, is not asked again."""
+        earlier = admission.restored(self.status)
+        if earlier is not None or self.is_gone or self.is_ending() or self._is_past():
+            return earlier
+        if self.sandboxes or self.containers:
+            self.tools.host_ports.hold(self.pod)
+            return None
+        return admission.admit(self.pod, self.tools)
 
 
 def _is_urgent(after: Status) -> bool:

@@ -11,13 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kedge.edge.runtime.types import (
+    Abilities,
     CallFailed,
     ContainerInfo,
     ContainerStats,
     ContainerStatus,
     ExecResult,
     FilesystemUsage,
+    Handler,
     Image,
+    NetworkInfo,
     RuntimeCondition,
     RuntimeVersion,
     SandboxInfo,
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 __all__ = [
+    "Abilities",
     "CallFailed",
     "ContainerInfo",
     "ContainerRuntime",
@@ -34,7 +38,9 @@ __all__ = [
     "ContainerStatus",
     "ExecResult",
     "FilesystemUsage",
+    "Handler",
     "Image",
+    "NetworkInfo",
     "RuntimeCondition",
     "RuntimeVersion",
     "SandboxInfo",
@@ -59,8 +65,14 @@ class ContainerRuntime(Protocol):
     async def status(self) -> list[RuntimeCondition]:
         """Its conditions, ``RuntimeReady`` and ``NetworkReady`` among them."""
 
-    async def run_sandbox(self, config: dict[str, Any]) -> str:
-        """Makes and starts a sandbox; its id."""
+    async def abilities(self) -> Abilities:
+        """What it can do beyond the ordinary."""
+
+    async def network(self) -> NetworkInfo:
+        """Which network pods get, and what that can do."""
+
+    async def run_sandbox(self, config: dict[str, Any], handler: str = "") -> str:
+        """Makes and starts a sandbox with one of the runtime's handlers; its id."""
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
         """Stops a sandbox and what runs in it, and takes its network down."""

@@ -8,12 +8,15 @@ from binascii import a2b_base64
 from typing import Any
 
 from kedge.edge.runtime.types import (
+    Abilities,
     ContainerInfo,
     ContainerStats,
     ContainerStatus,
     ExecResult,
     FilesystemUsage,
+    Handler,
     Image,
+    NetworkInfo,
     RuntimeCondition,
     RuntimeVersion,
     SandboxInfo,
@@ -48,6 +51,56 @@ def cgroup_driver(found: dict[str, Any]) -> str | None:
         return "systemd" if options["SystemdCgroup"] else "cgroupfs"
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def abilities(found: dict[str, Any]) -> Abilities:
+    """Of a verbose ``StatusResponse``; containerd 1.x names its handlers only in its configuration."""
+    handlers = {
+        one["name"]: Handler(
+            (one["features"] or {}).get("recursive_read_only_mounts", False),
+            (one["features"] or {}).get("user_namespaces", False),
+        )
+        for one in found.get("runtime_handlers") or ()
+    }
+    config = _info(found, "config")
+    runtimes = (config.get("containerd") or {}).get("runtimes")
+    if not handlers and isinstance(runtimes, dict):
+        handlers = {name: Handler() for name in ("", *runtimes)}
+    selinux = config.get("enableSelinux")
+    return Abilities(
+        handlers,
+        bool((found.get("features") or {}).get("supplemental_groups_policy")),
+        selinux if isinstance(selinux, bool) else None,
+    )
+
+
+def network(found: dict[str, Any]) -> NetworkInfo:
+    """Of a verbose ``StatusResponse``; the loopback that every pod has is no network."""
+    cni, settings = _info(found, "cniconfig"), _info(found, "config").get("cni") or {}
+    conf_dir = cni.get("PluginConfDir") or settings.get("confDir") or ""
+    directories = cni.get("PluginDirs") or settings.get("binDirs") or [settings.get("binDir")]
+    bin_dirs = tuple(one for one in directories if one)
+    if "Networks" not in cni:
+        return NetworkInfo("", conf_dir, bin_dirs)
+    for entry in cni["Networks"] or ():
+        config = (entry or {}).get("Config") or {}
+        if config.get("Name") in (None, "cni-loopback"):
+            continue
+        plugins = [(one or {}).get("Network") or {} for one in config.get("Plugins") or ()]
+        able = {
+            name for one in plugins for name, on in (one.get("capabilities") or {}).items() if on
+        }
+        return NetworkInfo(str(config["Name"]), conf_dir, bin_dirs, frozenset(able))
+    return NetworkInfo("", conf_dir, bin_dirs, frozenset())
+
+
+def _info(found: dict[str, Any], name: str) -> dict[str, Any]:
+    """A part of what a verbose status says beside the interface: the runtime's own words, or nothing."""
+    try:
+        value = json.loads(found["info"][name])
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def sandboxes(found: dict[str, Any]) -> list[SandboxInfo]:
@@ -123,6 +176,7 @@ def image(found: dict[str, Any]) -> Image:
         size_bytes=found["size"],
         runs_as_root=is_root,
         is_pinned=found["pinned"],
+        user=username if uid is None else str(uid["value"]),
     )
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kedge import _core  # noqa: TID251 - this file is the face of _core's CriClient
 from kedge.aio import batches
 from kedge.edge.runtime import (
+    Abilities,
     CallFailed,
     ContainerInfo,
     ContainerStats,
@@ -25,6 +26,7 @@ from kedge.edge.runtime import (
     ExecResult,
     FilesystemUsage,
     Image,
+    NetworkInfo,
     RuntimeCondition,
     RuntimeVersion,
     SandboxInfo,
@@ -131,9 +133,18 @@ class CriRuntime:
         # containerd 1.x tells only as part of its configuration
         return answers.cgroup_driver(await self.call("Status", {"verbose": True}))
 
-    async def run_sandbox(self, config: dict[str, Any]) -> str:
-        """Makes and starts a sandbox; its id."""
-        found = await self.call("RunPodSandbox", {"config": config}, RUN_SANDBOX_SECONDS)
+    async def abilities(self) -> Abilities:
+        """What it can do beyond the ordinary."""
+        return answers.abilities(await self.call("Status", {"verbose": True}))
+
+    async def network(self) -> NetworkInfo:
+        """Which network pods get, and what that can do."""
+        return answers.network(await self.call("Status", {"verbose": True}))
+
+    async def run_sandbox(self, config: dict[str, Any], handler: str = "") -> str:
+        """Makes and starts a sandbox with one of the runtime's handlers; its id."""
+        request = {"config": config, "runtime_handler": handler}
+        found = await self.call("RunPodSandbox", request, RUN_SANDBOX_SECONDS)
         return str(found["pod_sandbox_id"])
 
     async def stop_sandbox(self, sandbox_id: str) -> None:

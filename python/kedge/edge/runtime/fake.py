@@ -16,11 +16,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kedge.edge.runtime import (
+    Abilities,
     ContainerInfo,
     ContainerStats,
     ContainerStatus,
     ExecResult,
     Image,
+    NetworkInfo,
     RuntimeCondition,
     RuntimeVersion,
     SandboxInfo,
@@ -57,6 +59,9 @@ class FakeRuntime:
         self.delays: dict[str, float] = {}
         self.exec_results: dict[str, ExecResult] = {}
         self.grace_used: list[int] = []
+        self.handlers: dict[str, str] = {}
+        self.able = Abilities()
+        self.network_info = NetworkInfo("fake", capabilities=frozenset(("portMappings",)))
 
     async def _call(self, verb: str) -> None:
         self.calls[verb] += 1
@@ -86,11 +91,22 @@ class FakeRuntime:
             RuntimeCondition("NetworkReady", status=True),
         ]
 
-    async def run_sandbox(self, config: dict[str, Any]) -> str:
+    async def abilities(self) -> Abilities:
+        """As the test says."""
+        await self._call("abilities")
+        return self.able
+
+    async def network(self) -> NetworkInfo:
+        """As the test says."""
+        await self._call("network")
+        return self.network_info
+
+    async def run_sandbox(self, config: dict[str, Any], handler: str = "") -> str:
         """Makes a ready sandbox with an address."""
         await self._call("run_sandbox")
         number = next(self._ids)
         sandbox_id = f"sandbox-{number}"
+        self.handlers[sandbox_id] = handler
         self.configs[sandbox_id] = config
         self.sandboxes[sandbox_id] = SandboxInfo(
             sandbox_id,

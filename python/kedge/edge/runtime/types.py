@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from kedge.errors import RuntimeFailure
 
@@ -44,6 +45,43 @@ class RuntimeCondition:
     status: bool
     reason: str = ""
     message: str = ""
+
+
+class Handler(NamedTuple):
+    """What the runtime can do with one of its handlers."""
+
+    recursive_read_only: bool = False
+    user_namespaces: bool = False
+
+
+class Abilities(NamedTuple):
+    """What a runtime can do, as far as it tells.
+
+    Attributes:
+        handlers: by name; the default one has none.
+        strict_groups: whether it honours ``supplementalGroupsPolicy``.
+        selinux: whether it labels containers; None when it does not tell.
+    """
+
+    handlers: Mapping[str, Handler] = MappingProxyType({})
+    strict_groups: bool = False
+    selinux: bool | None = None
+
+
+class NetworkInfo(NamedTuple):
+    """What a runtime says of its CNI network; what it does not tell is empty or None.
+
+    Attributes:
+        name: of the network that pods get; empty without one.
+        conf_dir: where it looks for networks.
+        bin_dirs: where it looks for plugins.
+        capabilities: what the network's plugins take, such as ``portMappings``.
+    """
+
+    name: str = ""
+    conf_dir: str = ""
+    bin_dirs: tuple[str, ...] = ()
+    capabilities: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +138,8 @@ class Image:
     size_bytes: int = 0
     runs_as_root: bool = False
     is_pinned: bool = False
+    user: str = ""
+    """As the image has it: a number, a name, or empty for root."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,8 +166,9 @@ def test_credentials_are_those_of_the_registry() -> None:
 
 def test_cluster_first_needs_a_cluster_resolver() -> None:
     node = dns.parse_resolver("nameserver 1.1.1.1 # first\nsearch a.b\noptions ndots:2\n")
-    assert dns.dns_config(pod(), node, (), "cluster.local")["servers"] == ["1.1.1.1"]
-    found = dns.dns_config(pod(), node, ("10.96.0.10",), "cluster.local")
+    assert dns.dns_config(pod(), node, (), "cluster.local")[0]["servers"] == ["1.1.1.1"]
+    found, left_out = dns.dns_config(pod(), node, ("10.96.0.10",), "cluster.local")
+    assert (found["options"], left_out) == (["ndots:5"], [])
     assert found["searches"] == [
         "default.svc.cluster.local",
         "svc.cluster.local",

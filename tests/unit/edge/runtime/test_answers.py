@@ -91,3 +91,41 @@ def test_a_state_that_cri_may_add_is_unknown() -> None:
     found = {"id": "c", "state": 9, "started_at": 0, "finished_at": 0, "exit_code": 0}
     texts = dict.fromkeys(("reason", "message", "image_ref", "log_path"), "")
     assert answers.container_status(found | texts).state == "unknown"
+
+
+def test_handlers_are_those_that_the_runtime_names_else_those_of_its_configuration() -> None:
+    config = json.dumps({"containerd": {"runtimes": {"runc": {}}}, "enableSelinux": False})
+    old = answers.abilities({"status": None, "info": {"config": config}})
+    assert sorted(old.handlers) == ["", "runc"]
+    assert (old.selinux, old.strict_groups) == (False, False)
+    features = {"recursive_read_only_mounts": True, "user_namespaces": True}
+    new = answers.abilities(
+        {
+            "runtime_handlers": [
+                {"name": "", "features": features},
+                {"name": "x", "features": None},
+            ],
+            "features": {"supplemental_groups_policy": True},
+            "info": {},
+        }
+    )
+    assert new.handlers[""].user_namespaces
+    assert not new.handlers["x"].user_namespaces
+    assert (new.selinux, new.strict_groups) == (None, True)
+
+
+def test_the_network_is_the_first_that_is_not_the_loopback() -> None:
+    plugins = [{"Network": {"type": "portmap", "capabilities": {"portMappings": True, "x": False}}}]
+    networks = [
+        {"Config": {"Name": "cni-loopback", "Plugins": []}},
+        {"Config": {"Name": "net", "Plugins": plugins}},
+    ]
+    cni = {"PluginConfDir": "/c", "PluginDirs": ["/b"], "Networks": networks}
+    found = answers.network({"info": {"cniconfig": json.dumps(cni)}})
+    assert (found.name, found.conf_dir, found.bin_dirs) == ("net", "/c", ("/b",))
+    assert found.capabilities == frozenset({"portMappings"})
+    assert answers.network({"info": {}}).capabilities is None
+    none = answers.network({"info": {"cniconfig": json.dumps(cni | {"Networks": None})}})
+    assert (none.name, none.capabilities) == ("", frozenset())
+    settings = json.dumps({"cni": {"confDir": "/etc/c", "binDir": "/opt"}})
+    assert answers.network({"info": {"config": settings}}).bin_dirs == ("/opt",)
