@@ -64,14 +64,18 @@ class EdgeNode:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def configure(self) -> None:
-        """Writes the agent's settings."""
-        settings = {
-            "nodeName": self.name,
-            "dataDir": str(self.data),
-            "logsDir": str(self.logs),
-            "runtimeEndpoint": self.containerd.endpoint,
-        } | self.settings
+    def configure(self, **more: Any) -> None:
+        """Writes the agent's settings, with ``more`` beside what the rig needs."""
+        settings = (
+            more
+            | {
+                "nodeName": self.name,
+                "dataDir": str(self.data),
+                "logsDir": str(self.logs),
+                "runtimeEndpoint": self.containerd.endpoint,
+            }
+            | self.settings
+        )
         (self.data / "edge.yaml").write_text(json.dumps(settings))
 
     def start(self) -> None:
@@ -152,6 +156,13 @@ class EdgeNode:
         directory = f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
         path = self.logs / directory / container / f"{attempt}.log"
         return path.read_text() if path.exists() else ""
+
+    def cgroup(self, pod: dict[str, Any], controller: str, above: str = "") -> Path | None:
+        """A pod's cgroup in one hierarchy, wherever its class has it."""
+        root = Path("/sys/fs/cgroup") / controller / above.lstrip("/") / "kubepods"
+        if not root.is_dir():
+            root = Path("/sys/fs/cgroup") / above.lstrip("/") / "kubepods"
+        return next(root.glob(f"**/pod{pod['metadata']['uid']}"), None)
 
     def execute(self, container: str, *command: str) -> str:
         """Runs a command in a container, by containerd's own client."""

@@ -19,14 +19,24 @@ IMAGE = "docker.io/library/busybox:latest"
 PAUSE_IMAGE = "docker.io/kedge/pause:1"
 
 
-def write_archive(path: Path) -> None:
-    """Writes one archive that holds the busybox image and the pause image."""
+def write_archive(path: Path, **more: str) -> None:
+    """Writes one archive that holds the busybox image and the pause image.
+
+    Args:
+        path: of the archive.
+        more: names of further images of busybox, each with a command that makes it differ.
+    """
     layer = _layer()
     digest = hashlib.sha256(layer).hexdigest()
     entries = []
     with tarfile.open(path, "w") as archive:
         _add(archive, f"{digest}/layer.tar", layer)
-        for reference, command in ((IMAGE, ["sh"]), (PAUSE_IMAGE, ["sleep", "2147483647"])):
+        others = [(f"docker.io/kedge/{name}:1", [command]) for name, command in more.items()]
+        for reference, command in (
+            (IMAGE, ["sh"]),
+            (PAUSE_IMAGE, ["sleep", "2147483647"]),
+            *others,
+        ):
             config = json.dumps(_config(command, digest)).encode()
             name = hashlib.sha256(config).hexdigest() + ".json"
             _add(archive, name, config)

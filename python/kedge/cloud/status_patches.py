@@ -26,6 +26,8 @@ REPLACED = frozenset({"addresses", "hostIPs", "podIPs"})
 """Lists with a merge key that a node reports as a whole."""
 COUNTED = frozenset({"allocatable", "capacity"})
 """Maps that a node reports as a whole."""
+TRANSIENT = frozenset({"PodResizeInProgress", "PodResizePending"})
+"""Conditions that are there only while they hold."""
 CONDITION_FIELDS = ("message", "reason")
 """What a condition may have had before and has no more."""
 
@@ -45,6 +47,7 @@ def status_patch(
     for name, value in reported.items():
         if name == "conditions":
             status[name] = [_whole_condition(condition) for condition in value]
+            status[name] += _ended_conditions(value, known.get(name) or [])
         elif name in REPLACED and isinstance(value, list):
             status[name] = [*value, {"$patch": "replace"}]
         elif name in COUNTED and isinstance(value, dict):
@@ -55,6 +58,15 @@ def status_patch(
     if uid:
         patch["metadata"] = {"uid": uid}
     return patch
+
+
+def _ended_conditions(
+    reported: list[dict[str, Any]], known: list[dict[str, Any]]
+) -> list[dict[str, str]]:
+    """Takes away conditions that only the node sets, and sets no more."""
+    kinds = {one["type"] for one in reported}
+    before = {one.get("type") for one in known}
+    return [{"type": one, "$patch": "delete"} for one in sorted((TRANSIENT & before) - kinds)]
 
 
 def _whole_condition(condition: dict[str, Any]) -> dict[str, Any]:

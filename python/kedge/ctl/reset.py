@@ -122,6 +122,7 @@ def read(directory: Path) -> Node:
                 logs=Path(found["logs"]),
                 endpoint=str(found["runtime"]),
                 volumes=Path(found["volumes"]),
+                cgroup_root=str(found.get("cgroupRoot", "")),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             what = f"{marker}: what an earlier reset left cannot be read: {error}"
@@ -139,6 +140,7 @@ def read(directory: Path) -> Node:
             logs=settings.logs_dir.absolute(),
             endpoint=settings.runtime_endpoint,
             volumes=Path(settings.local_volumes_dir or settings.data_dir.absolute() / VOLUMES),
+            cgroup_root=settings.cgroup_root,
         )
     if (directory / "pki").is_dir() and (directory / "node.seal").exists():
         return Node(directory, "", directory, directory / "no-logs", "", directory / VOLUMES)
@@ -178,6 +180,7 @@ def _mark(node: Node) -> None:
         "logs": str(node.logs),
         "runtime": node.endpoint,
         "volumes": str(node.volumes),
+        "cgroupRoot": node.cgroup_root,
     }
     reset_steps.write_whole(node.directory / MARKER, json.dumps(content).encode() + b"\n")
 

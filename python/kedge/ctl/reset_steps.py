@@ -16,6 +16,7 @@ from kedge import faults
 from kedge.ctl.failure import Failure
 from kedge.edge.config import MARKER
 from kedge.edge.kubelet import labels, remains
+from kedge.edge.kubelet.cgroups import Cgroups, Names
 from kedge.edge.kubelet.tools import Paths
 from kedge.edge.kubelet.volumes.errors import VolumeError
 from kedge.edge.kubelet.volumes.trees import SystemMounter, remove_tree, unmount_below
@@ -54,6 +55,7 @@ class Node:
         logs: the directory of all pods' logs, which others may use too.
         endpoint: its runtime's.
         volumes: where local volumes keep their data, which is people's and not the node's.
+        cgroup_root: the cgroup that its pods' are below.
     """
 
     directory: Path
@@ -62,6 +64,7 @@ class Node:
     logs: Path
     endpoint: str
     volumes: Path
+    cgroup_root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +265,9 @@ def _unmount(node: Node) -> None:
 
 
 def _remove_pods(node: Node, uids: Iterable[str]) -> None:
+    cgroups = Cgroups(Names(above=node.cgroup_root))
     for uid in uids:
-        remains.remove(Paths(node.data / "pods", node.logs), uid)
+        remains.remove(Paths(node.data / "pods", node.logs), cgroups, uid)
     if __debug__:
         faults.point("reset.remains.removed")
 

@@ -36,6 +36,7 @@ from kedge.edge.replica import Replica
 from kedge.edge.runtime import Abilities
 from kedge.edge.runtime.cri import CriRuntime
 from kedge.edge.runtime.prober import NetworkProber
+from kedge.edge.upkeep import Upkeep
 from kedge.errors import ConfigError, KedgeError
 from kedge.runtime import VERSION, Runtime
 
@@ -86,12 +87,13 @@ class Agent:
             resolv_conf=config.resolv_conf,
             cluster_dns=config.cluster_dns,
             cluster_domain=config.cluster_domain,
-            systemd_cgroups=config.cgroup_driver == "systemd",
             security=Settings(
                 str(config.seccomp_dir or config.data_dir / "seccomp"),
                 config.seccomp_default,
                 config.allowed_unsafe_sysctls,
             ),
+            dead_kept=config.max_dead_containers_per_container,
+            dead_age_seconds=config.minimum_dead_container_age_seconds,
         )
         self.reporter = Reporter(store, node)
         self.recorder = Recorder(store, node)
@@ -105,6 +107,7 @@ class Agent:
             node=node,
             local_path=self.local_path,
         )
+        self.upkeep = Upkeep(config, self.recorder)
         parallel = config.sandbox_parallelism or default_parallelism()
         tools = Tools(
             runtime=self.cri,
@@ -119,6 +122,10 @@ class Agent:
             sandbox_limit=asyncio.Semaphore(parallel),
             start_limit=asyncio.Semaphore(parallel),
             log_ended=server.log_ended,
+            cgroups=self.upkeep.cgroups,
+            others=lambda uid: self.pods.others(uid),  # noqa: PLW0108 - no pods yet
+            room=lambda: self.pods.room(),  # noqa: PLW0108 - as above
+            refusal=lambda pod: self.upkeep.pressure.refusal(pod),  # noqa: PLW0108 - as above
         )
         self.pods = Pods(store, tools)
         registration = Registration(
@@ -127,6 +134,7 @@ class Agent:
             [parse_taint(one) for one in config.node_taints],
             config.max_pods,
             VERSION,
+            self.upkeep.reservations,
         )
         self.bridge = _bridge(config, self.cri, self.recorder)
         self.node = NodeReporter(
@@ -138,6 +146,7 @@ class Agent:
             storage=self.local_path,
             bridge=self.bridge,
         )
+        self.upkeep.attach(tools, self.pods, self.node)
         self.routes = Routes(server, self.pods, tools, lambda: self.node.problem)
         self.link = link.open_link(config, runtime, store, server)
         limits = Limits(whole(config.container_log_max_size), config.container_log_max_files)
@@ -164,11 +173,11 @@ class Agent:
             group.create_task(self.prober.run())
             group.create_task(self.reporter.run())
             group.create_task(self.recorder.run())
-            if not self._config.cgroup_driver:
-                self.facts.systemd_cgroups = await self._ask_cgroup_driver() == "systemd"
+            await self.upkeep.begin(self.cri)
             self.facts.abilities = await self._ask_abilities()
             if self.bridge is not None:
                 await self.bridge.ensure()
+            self.upkeep.run(group)
             group.create_task(self.pods.run())
             group.create_task(self.node.run())
             group.create_task(self._follow_node())
@@ -207,15 +216,6 @@ class Agent:
             self.volumes.close()
         except VolumeError as error:
             _log.warning("the memory of volumes stays mounted: %s", error)
-
-    async def _ask_cgroup_driver(self) -> str:
-        """What the runtime says, else what the node has; waits for the runtime a little."""
-        try:
-            async with asyncio.timeout(5):
-                found = await self.cri.cgroup_driver()
-        except (OSError, TimeoutError, link.KedgeError):
-            found = None
-        return found or "cgroupfs"
 
     async def _ask_abilities(self) -> Abilities:
         """What the runtime can do; a runtime that is away is asked again when it is back."""

@@ -5,6 +5,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kedge.edge.kubelet.pressure.thresholds import Threshold
+
+
+EVICTION_HARD = {
+    "memory.available": "100Mi",
+    "nodefs.available": "10%",
+    "nodefs.inodesFree": "5%",
+    "imagefs.available": "15%",
+    "imagefs.inodesFree": "5%",
+    "pid.available": "5%",
+}
 
 MARKER = "reset.json"
 """In the node's directory while ``kedge reset`` is under way: no agent may start."""
@@ -40,6 +54,28 @@ class EdgeConfig:
         container_log_max_size: a container's log file is rotated when it is larger, as in 10Mi.
         container_log_max_files: how many log files a container may have, the current one included;
             all of them together are what a container's log can take of the disk.
+        cgroup_root: the cgroup that kubepods is in; the top one if not given.
+        pod_pids_limit: the most processes and threads of one pod; less than 1 sets no limit.
+        system_reserved: what the operating system keeps, such as cpu: 100m, memory: 200Mi,
+            ephemeral-storage or pid; pods are offered the rest.
+        kube_reserved: the same for the agent and the container runtime.
+        eviction_hard: pods are ended at once when less than this is left, as a quantity or in percent;
+            replaces the defaults altogether.
+        eviction_soft: the same after a grace period.
+        eviction_soft_grace_seconds: how long a threshold of evictionSoft must be met.
+        eviction_max_pod_grace_seconds: a pod's grace between TERM and KILL at a soft threshold.
+        eviction_minimum_reclaim: how much more than the threshold is freed, by signal.
+        eviction_transition_seconds: how long a pressure condition outlives its cause, so as not to flap.
+        image_gc_high_threshold_percent: unused images go when their disk is so full.
+        image_gc_low_threshold_percent: down to which they go.
+        image_minimum_gc_age_seconds: an image pulled since then stays.
+        image_maximum_gc_age_seconds: an image that nobody used for so long goes; 0 for never.
+        max_dead_containers: of the whole node that are kept for their logs; less than 0 for no limit.
+        max_dead_containers_per_container: of one container, beside the newest.
+        minimum_dead_container_age_seconds: one that ended since then stays.
+        shutdown_grace_period_seconds: how long a shutdown of the machine waits for pods to end, by a
+            lock of systemd-logind; 0 takes none. SIGPWR ends pods all the same, then in 30 s.
+        shutdown_grace_period_critical_pods_seconds: the part of it that is kept for critical pods.
         store_durable: whether a commit waits for the disk.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
@@ -67,6 +103,25 @@ class EdgeConfig:
     sandbox_parallelism: int = 0
     container_log_max_size: str = "10Mi"
     container_log_max_files: int = 5
+    cgroup_root: str = ""
+    pod_pids_limit: int = -1
+    system_reserved: dict[str, str] = field(default_factory=dict)
+    kube_reserved: dict[str, str] = field(default_factory=dict)
+    eviction_hard: dict[str, str] = field(default_factory=lambda: dict(EVICTION_HARD))
+    eviction_soft: dict[str, str] = field(default_factory=dict)
+    eviction_soft_grace_seconds: dict[str, int] = field(default_factory=dict)
+    eviction_max_pod_grace_seconds: int = 0
+    eviction_minimum_reclaim: dict[str, str] = field(default_factory=dict)
+    eviction_transition_seconds: int = 300
+    image_gc_high_threshold_percent: int = 85
+    image_gc_low_threshold_percent: int = 80
+    image_minimum_gc_age_seconds: int = 120
+    image_maximum_gc_age_seconds: int = 0
+    max_dead_containers: int = -1
+    max_dead_containers_per_container: int = 1
+    minimum_dead_container_age_seconds: int = 0
+    shutdown_grace_period_seconds: int = 0
+    shutdown_grace_period_critical_pods_seconds: int = 0
     store_durable: bool = True
     log_level: str = "INFO"
 
@@ -97,6 +152,44 @@ class EdgeConfig:
                 sysctls.check_pattern(pattern)
         if not 0 < self.max_pods <= 1000:
             raise ValueError(f"maxPods: got: {self.max_pods}, wanted: 1 to 1000")
+        self._check_resources()
+
+    def _check_resources(self) -> None:
+        from kedge.edge.kubelet import reservations  # noqa: PLC0415 - they import this module's users
+
+        self.eviction_thresholds()
+        reservations.check("systemReserved", self.system_reserved)
+        reservations.check("kubeReserved", self.kube_reserved)
+        low, high = self.image_gc_low_threshold_percent, self.image_gc_high_threshold_percent
+        if not 0 <= low < high <= 100:
+            raise ValueError(
+                f"imageGcLowThresholdPercent: got: {low} and {high} for imageGcHighThresholdPercent, "
+                "wanted: 0 to 100, the low one below the high one"
+            )
+        critical = self.shutdown_grace_period_critical_pods_seconds
+        if not 0 <= critical <= self.shutdown_grace_period_seconds:
+            raise ValueError(
+                f"shutdownGracePeriodCriticalPodsSeconds: got: {critical}, wanted: 0 to "
+                f"shutdownGracePeriodSeconds, which is {self.shutdown_grace_period_seconds}"
+            )
+        if self.max_dead_containers_per_container < 0:
+            got = self.max_dead_containers_per_container
+            raise ValueError(f"maxDeadContainersPerContainer: got: {got}, wanted: 0 or more")
+
+    def eviction_thresholds(self) -> tuple[Threshold, ...]:
+        """The settings of eviction, read.
+
+        Raises:
+            ValueError: one cannot be.
+        """
+        from kedge.edge.kubelet.pressure import thresholds  # noqa: PLC0415 - as above
+
+        return thresholds.thresholds(
+            self.eviction_hard,
+            self.eviction_soft,
+            self.eviction_soft_grace_seconds,
+            self.eviction_minimum_reclaim,
+        )
 
     def _check_network(self) -> None:
         # Loaded only by nodes that have a network of their own.

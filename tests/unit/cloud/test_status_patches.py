@@ -35,3 +35,11 @@ def test_a_resource_that_a_node_lost_vanishes_from_its_capacity():
 def test_the_uid_keeps_a_patch_from_another_pod_of_that_name():
     assert status_patch({}, None, "u1")["metadata"] == {"uid": "u1"}
     assert "metadata" not in status_patch({}, None)
+
+
+def test_a_condition_that_is_only_there_while_it_holds_goes():
+    gone, other = {"type": "PodResizePending", "status": "True"}, {"type": "Mine", "status": "True"}
+    patch = status_patch({"conditions": []}, {"conditions": [gone, other]})
+    assert patch["status"]["conditions"] == [{"type": "PodResizePending", "$patch": "delete"}]
+    patch = status_patch({"conditions": [gone]}, {"conditions": [gone]})
+    assert [one["type"] for one in patch["status"]["conditions"]] == ["PodResizePending"]

@@ -268,7 +268,9 @@ def _only_cpu_and_memory(was: Object, now: Object, path: str, problems: Problems
 def qos_class(spec: Object) -> str:
     """A pod's quality of service, from what its containers request and may use."""
     guaranteed, anything = True, False
-    for container in (*spec.get("initContainers", ()), *spec.get("containers", ())):
+    every = (*spec.get("initContainers", ()), *spec.get("containers", ()))
+    own = spec.get("resources")
+    for container in ({"resources": own},) if own else every:
         resources = container.get("resources", {})
         requests, limits = resources.get("requests", {}), resources.get("limits", {})
         for name in ("cpu", "memory"):

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from kedge.cluster.machinery import wire
-from kedge.cluster.machinery.resources import Amounts, amounts, pod_requests
+from kedge.cluster.machinery.resources import Amounts, amounts, given, pod_requests
 from kedge.cluster.machinery.times import seconds_of
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ def pod_of(value: bytes, version: int) -> Pod:
         ready_reason=sys.intern((ready.reason if ready else None) or ""),
         restarts=max((s.restart_count or 0 for s in status.container_statuses or ()), default=0),
         deletion_cost=_deletion_cost(metadata),
-        requests=_shared.requests(pod_requests(spec)),
+        requests=_shared.requests(pod_requests(spec, given(status))),
         host_ports=_host_ports(spec),
         pending=spec if unbound else None,
         scheduled_reason=(

@@ -167,6 +167,7 @@ class Resources(Struct, rename="camel"):
 class Container(Struct, rename="camel"):
     """The schedulable side of a container."""
 
+    name: str = ""
     resources: Resources | None = None
     ports: tuple[ContainerPort, ...] | None = None
     restart_policy: str | None = None
@@ -208,15 +209,19 @@ class PodSpec(Struct, rename="camel"):
     topology_spread_constraints: tuple[SpreadConstraint, ...] | None = None
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] | None = None
+    resources: Resources | None = None
     overhead: dict[str, Quantity] | None = None
     scheduling_gates: tuple[SchedulingGate, ...] | None = None
     volumes: tuple[PodVolume, ...] | None = None
 
 
 class ContainerStatus(Struct, rename="camel"):
-    """How often a container restarted."""
+    """How often a container restarted, and what its node has given it."""
 
+    name: str = ""
     restart_count: int | None = None
+    resources: Resources | None = None
+    allocated_resources: dict[str, Quantity] | None = None
 
 
 class PodStatus(Struct, rename="camel"):
@@ -225,6 +230,7 @@ class PodStatus(Struct, rename="camel"):
     phase: str | None = None
     conditions: tuple[Condition, ...] | None = None
     container_statuses: tuple[ContainerStatus, ...] | None = None
+    init_container_statuses: tuple[ContainerStatus, ...] | None = None
 
 
 class PodObject(Struct):

@@ -136,7 +136,7 @@ class Actions:
 
     async def create_sandbox(self, action: plan.CreateSandbox) -> None:
         """Makes the sandbox, its log directory and network; learns its addresses."""
-        worker, runtime = self._worker, self._tools.runtime
+        worker, runtime, cgroups = self._worker, self._tools.runtime, self._tools.cgroups
         try:
             # First: as long as anything of the pod is here, so is this directory.
             _make_directory(str(self._tools.paths.pod(worker.uid)))
@@ -146,6 +146,8 @@ class Actions:
             layout = self._starter.layout(worker.pod)
             config = containers.sandbox_config(worker.pod, layout, action.attempt)
             _make_directory(layout.log_directory)
+            if cgroups is not None:
+                cgroups.prepare(worker.pod)
             async with self._tools.sandbox_limit:
                 if __debug__:
                     faults.point("pod.sandbox.asked")
@@ -153,6 +155,8 @@ class Actions:
                 if __debug__:
                     faults.point("pod.sandbox.created")
                 status = await runtime.sandbox_status(sandbox_id)
+            if cgroups is not None:
+                await cgroups.settle(worker.pod)
         except (KedgeError, OSError, ValueError) as error:
             delay = worker.memory.delay(plan.SANDBOX, FIRST_DELAY_SECONDS)
             worker.fail(plan.SANDBOX, "FailedCreatePodSandBox", str(error), delay)
@@ -361,6 +365,16 @@ class Actions:
 
     # the end
 
+    async def release_volumes(self) -> None:
+        """Removes the volumes of a pod that the node has ended."""
+        worker = self._worker
+        try:
+            await self._tools.volumes.remove(worker.uid)
+        except (KedgeError, OSError) as error:
+            self._retry(plan.VOLUMES, "FailedUnmount", f"volumes cannot be removed: {error}")
+            return
+        worker.volumes, worker.volumes_released = None, True
+
     async def clean_up(self) -> None:
         """Removes what is left on disk, then reports that the pod is gone, if anyone asked."""
         worker = self._worker
@@ -371,7 +385,7 @@ class Actions:
             return
         if __debug__:
             faults.point("pod.volumes.removed")
-        remains.remove(self._tools.paths, worker.uid)
+        remains.remove(self._tools.paths, self._tools.cgroups, worker.uid)
         worker.is_cleaned = True
         if not worker.is_gone:
             self._tools.reporter.pod_deleted(worker.pod)

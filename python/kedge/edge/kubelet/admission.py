@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kedge.edge.kubelet import lifecycle
 from kedge.edge.kubelet.security import APPARMOR_ANNOTATION
+from kedge.edge.kubelet.state import Ended
 
 if TYPE_CHECKING:
     from kedge.edge.kubelet.state import Pod
@@ -27,23 +28,31 @@ class Rejection(NamedTuple):
     message: str
 
 
-def admit(pod: Pod, tools: Tools) -> Rejection | None:
-    """Why the pod is not taken; None when it is."""
+def admit(pod: Pod, tools: Tools, *, is_new: bool = True) -> Ended | None:
+    """Why the pod is not taken; None when it is. Pressure on the node keeps out only new ones."""
     found = _operating_system(pod) or _sysctls(pod, tools) or _app_armor(pod)
-    found = found or _groups(pod, tools) or tools.host_ports.claim(pod)
+    found = found or _groups(pod, tools) or (_pressure(pod, tools) if is_new else None)
+    found = found or tools.host_ports.claim(pod)
     if found is None:
         return None
     tools.recorder.pod(pod, found.reason, found.message, warning=True)
-    return Rejection(found.reason, f"Pod was rejected: {found.message}")
+    return Ended(found.reason, f"Pod was rejected: {found.message}", is_disruption=False)
 
 
-def restored(status: dict[str, Any]) -> Rejection | None:
+def restored(status: dict[str, Any]) -> Ended | None:
     """What an earlier agent decided, from the status that it reported."""
     if status.get("phase") != "Failed" or not status.get("reason"):
         return None
     if status["reason"] == "DeadlineExceeded":
         return None
-    return Rejection(status["reason"], status.get("message", ""))
+    kinds = {one["type"] for one in status.get("conditions") or []}
+    message = status.get("message", "")
+    return Ended(status["reason"], message, is_disruption="DisruptionTarget" in kinds)
+
+
+def _pressure(pod: Pod, tools: Tools) -> Rejection | None:
+    why = tools.refusal(pod)
+    return Rejection("Evicted", why) if why else None
 
 
 def _operating_system(pod: Pod) -> Rejection | None:

@@ -36,6 +36,7 @@ class Layout:
         node_memory: bytes.
         security: what the node's settings say of it.
         users: ``userns_options`` of a pod with users of its own.
+        huge_page_sizes: of the node, as the kernel calls them.
     """
 
     node: str
@@ -46,17 +47,7 @@ class Layout:
     node_memory: int = 0
     security: security.Settings = field(default_factory=security.Settings)
     users: dict[str, Any] | None = None
-
-
-def cgroup_parent(pod: Pod, *, systemd: bool) -> str:
-    """The pod's cgroup, named as the kubelet names it."""
-    uid = pod["metadata"]["uid"]
-    level = qos_class(pod).lower()
-    if systemd:
-        inner = "" if level == "guaranteed" else f"-{level}"
-        return f"kubepods{inner}-pod{uid.replace('-', '_')}.slice"
-    inner = "" if level == "guaranteed" else f"/{level}"
-    return f"/kubepods{inner}/pod{uid}"
+    huge_page_sizes: tuple[str, ...] = ()
 
 
 def sandbox_config(pod: Pod, layout: Layout, attempt: int) -> dict[str, Any]:
@@ -108,7 +99,13 @@ def container_config(
     """
     name, metadata = container["name"], pod["metadata"]
     try:
-        linux = resources.linux_resources(qos_class(pod), container, layout.node_memory)
+        linux = resources.linux_resources(
+            "Guaranteed" if lifecycle.is_node_critical(pod) else qos_class(pod),
+            container,
+            layout.node_memory,
+            pod_level=pod["spec"].get("resources"),
+            huge_page_sizes=layout.huge_page_sizes,
+        )
     except ValueError as error:
         raise ContainerConfigError(f"container {name}: resources: {error}") from error
     return {

@@ -31,6 +31,8 @@ MAX_MESSAGE_CHARACTERS = 1024
 BURST = 25
 REFILL_SECONDS = 300.0
 FLUSH_SECONDS = 0.2
+RETRY_SECONDS = 2.0
+MAX_RETRIED = 100
 
 _log = logging.getLogger(__name__)
 
@@ -166,9 +168,12 @@ class Recorder:
             await asyncio.sleep(FLUSH_SECONDS)
             self._wake.clear()
             await self.flush()
+            if self._new:
+                await asyncio.sleep(RETRY_SECONDS)
+                self._wake.set()
 
     async def flush(self) -> None:
-        """Writes what is new in one transaction."""
+        """Writes what is new in one transaction; a store that is full gets the newest again later."""
         new, self._new = self._new, {}
         if not new:
             return
@@ -186,8 +191,11 @@ class Recorder:
         try:
             await self._store.commit(operations)
         except StoreError as error:
-            metrics.count("kedge_events_dropped_total", len(new))
-            _log.warning("events are not kept: %s", error)
+            kept = list(new.items())[-MAX_RETRIED:]
+            self._new = dict(kept) | self._new
+            if len(new) > len(kept):
+                metrics.count("kedge_events_dropped_total", len(new) - len(kept))
+            _log.warning("events wait, the store does not take them: %s", error)
 
 
 def _shorten(table: OrderedDict[Any, Any]) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import json
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kedge.errors import RuntimeFailure
@@ -104,12 +105,27 @@ class Images:
 
     Args:
         runtime: has and pulls them.
+
+    ``pulled`` and ``last_used`` say when, by id, since the agent started; ``changes`` counts.
     """
 
     def __init__(self, runtime: ContainerRuntime) -> None:
         self._runtime = runtime
         self._pulls: dict[str, asyncio.Lock] = {}
         self._limit = asyncio.Semaphore(MAX_PARALLEL_PULLS)
+        self.pulled: dict[str, float] = {}
+        self.last_used: dict[str, float] = {}
+        self.changes = 0
+
+    def use(self, image_id: str) -> None:
+        """Remembers that an image is in use now."""
+        self.last_used[image_id] = time.time()
+
+    def forget(self, image_id: str) -> None:
+        """An image is gone."""
+        self.pulled.pop(image_id, None)
+        self.last_used.pop(image_id, None)
+        self.changes += 1
 
     async def present(self, container: dict[str, Any]) -> Image | None:
         """The image if it is here and the policy lets it be used as it is.
@@ -157,4 +173,6 @@ class Images:
             raise ImagePullError(
                 f'failed to pull image "{reference}": it is not there after the pull'
             )
+        self.pulled[found.id] = time.time()
+        self.changes += 1
         return found

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEFAULT_GRACE_SECONDS = 30
+SYSTEM_CRITICAL_PRIORITY = 2_000_000_000
 BACK_OFF_FIRST_SECONDS = 10.0
 BACK_OFF_MAX_SECONDS = 300.0
 BACK_OFF_RESET_SECONDS = 2 * BACK_OFF_MAX_SECONDS
@@ -68,6 +69,17 @@ def is_terminating(pod: Pod) -> bool:
 def is_terminal(pod: Pod) -> bool:
     """Whether the API has the pod as ended for good."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def is_critical(pod: Pod) -> bool:
+    """Whether the node must not end the pod to save itself: a static one, or of a system priority."""
+    source = (pod["metadata"].get("annotations") or {}).get("kubernetes.io/config.source", "api")
+    return source != "api" or int(pod["spec"].get("priority") or 0) >= SYSTEM_CRITICAL_PRIORITY
+
+
+def is_node_critical(pod: Pod) -> bool:
+    """Whether the node does not work without the pod."""
+    return bool(pod["spec"].get("priorityClassName") == "system-node-critical")
 
 
 def grace_seconds(pod: Pod) -> int:

@@ -8,6 +8,7 @@ report tells what only the node knows, and costs nothing while nothing changes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from kedge.edge.kubelet.images import Images
     from kedge.edge.kubelet.reports import Reporter
+    from kedge.edge.kubelet.reservations import Reservations
     from kedge.edge.kubelet.tools import Facts
     from kedge.edge.network.bridge import Bridge
-    from kedge.edge.runtime import Abilities, ContainerRuntime
+    from kedge.edge.runtime import Abilities, ContainerRuntime, Image
 
 LOOK_SECONDS = 10.0
 REPORT_SECONDS = 300.0
 RUNTIME_SECONDS = 10.0
 """A runtime that does not say its version and state within this time hangs."""
+IMAGES_SECONDS = 60.0
+MAX_IMAGES, MAX_IMAGE_NAMES = 50, 5
 VERSION = "v1.36.2"
 """The version of the kubelet's API that is spoken."""
 EDGE_LABELS = {"node-role.kubernetes.io/edge": "", "node-role.kubernetes.io/agent": ""}
@@ -49,6 +54,7 @@ class Registration:
         labels: beside the standard ones.
         taints: at the first registration.
         max_pods: as capacity.
+        reservations: what pods do not get.
         agent: the agent's version.
     """
 
@@ -57,6 +63,7 @@ class Registration:
     taints: list[dict[str, str]] = field(default_factory=list)
     max_pods: int = 110
     agent: str = ""
+    reservations: Reservations | None = None
 
 
 def node_object(
@@ -152,6 +159,15 @@ def conditions(
     return found
 
 
+def image_list(images: list[Image]) -> list[Status]:
+    """The largest images as a node's status lists them."""
+    ordered = sorted(images, key=lambda one: (-one.size_bytes, one.id))[:MAX_IMAGES]
+    return [
+        {"names": [*one.digests, *one.tags][:MAX_IMAGE_NAMES], "sizeBytes": one.size_bytes}
+        for one in ordered
+    ]
+
+
 def _condition(kind: str, *, holds: bool, reason: str, message: str) -> Status:
     return {
         "type": kind,
@@ -173,6 +189,9 @@ class NodeReporter:
         storage: the node's local volumes, whose room and names are reported.
         bridge: the node's own pod network, if it is to have one.
         clock: seconds since the epoch.
+
+    ``pressures`` is asked for the node's pressure conditions; with ``images`` the largest are reported;
+    while there is ``closing`` the node is not ready for that reason.
     """
 
     def __init__(
@@ -200,6 +219,12 @@ class NodeReporter:
         self._said_at = 0.0
         self._registered = ""
         self._now = asyncio.Event()
+        self.pressures: Callable[[], list[node_info.Pressure]] = list
+        self.images: Images | None = None
+        self._listed: list[Status] = []
+        self._images_seen = -1
+        self._images_at = 0.0
+        self.closing = ""
         self.runtime_version = ""
         self.problem = "the agent has just started"
 
@@ -222,14 +247,14 @@ class NodeReporter:
 
     async def look(self) -> None:
         """Gathers the node's state and reports what is new."""
-        info = node_info.read(self._data)
+        info = node_info.read(self._data, reservations=self._registration.reservations)
         self._facts.addresses = info.addresses
         self._facts.allocatable = info.allocatable
         self._facts.memory_bytes = info.memory_bytes
         await self._ask_runtime()
         now = self._clock()
-        pressures = node_info.pressures(self._data)
-        self._conditions = conditions(pressures, self.problem, self._conditions, now)
+        problem = self.closing or self.problem
+        self._conditions = conditions(self.pressures(), problem, self._conditions, now)
         status = node_status(
             self._registration,
             info,
@@ -237,6 +262,7 @@ class NodeReporter:
             self.runtime_version,
             self._facts.abilities,
         )
+        status["images"] = await self._list_images(now)
         if self._storage is not None:
             status = self._storage.describe(status)
         said = json.dumps([_without_heartbeat(status)])
@@ -245,6 +271,20 @@ class NodeReporter:
         self._said, self._said_at = said, now
         self._register(info, status)
         self._reporter.node_status(status)
+
+    async def _list_images(self, now: float) -> list[Status]:
+        """The largest images; asked for again only after a change, and not often."""
+        images = self.images
+        if (
+            images is not None
+            and not self.problem
+            and images.changes != self._images_seen
+            and now >= self._images_at + IMAGES_SECONDS
+        ):
+            self._images_seen, self._images_at = images.changes, now
+            with contextlib.suppress(RuntimeFailure):
+                self._listed = image_list(await self._runtime.list_images())
+        return self._listed
 
     def _register(self, info: node_info.NodeInfo, status: Status) -> None:
         node = node_object(self._registration, info, status)

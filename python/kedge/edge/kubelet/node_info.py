@@ -12,11 +12,10 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from kedge.edge.kubelet.reservations import Reservations, allocatable, quantity
+
 ROOT = Path("/")
-MEMORY_RESERVED_BYTES = 100 << 20
-DISK_RESERVED_SHARE = 0.10
-INODES_RESERVED_SHARE = 0.05
-PIDS_RESERVED_SHARE = 0.05
+NANO = 10**9
 MAX_FILE_BYTES = 64 * 1024
 
 _ARCHITECTURES = {
@@ -41,6 +40,7 @@ class NodeInfo:
         allocatable: the same without what the system keeps.
         memory_bytes: of the machine.
         system: the fields of ``nodeInfo`` that the machine knows.
+        amounts: the capacity in whole units.
     """
 
     hostname: str
@@ -49,6 +49,7 @@ class NodeInfo:
     allocatable: dict[str, str]
     memory_bytes: int
     system: dict[str, str]
+    amounts: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,38 +62,31 @@ class Pressure:
     message: str
 
 
-def read(disk: Path = ROOT, root: Path = ROOT) -> NodeInfo:
+def read(
+    disk: Path = ROOT, root: Path = ROOT, reservations: Reservations | None = None
+) -> NodeInfo:
     """The node's facts.
 
     Args:
         disk: a path on the file system that pods' files are on.
         root: where /proc, /sys and /etc are.
+        reservations: what pods do not get; None keeps nothing back.
     """
-    memory = _memory(root).get("MemTotal", 0)
-    storage = _storage(disk)
-    huge = _huge_pages(root)
-    cpu = str(os.cpu_count() or 1)
-    held_back = MEMORY_RESERVED_BYTES + sum(huge.values())
-    pages = {name: str(size) for name, size in huge.items()}
-    capacity = {"cpu": cpu, "memory": _kibibytes(memory), "ephemeral-storage": _kibibytes(storage)}
-    allocatable = {
-        "cpu": cpu,
-        "memory": _kibibytes(max(0, memory - held_back)),
-        "ephemeral-storage": _kibibytes(int(storage * (1 - DISK_RESERVED_SHARE))),
-    }
+    memory = meminfo(root).get("MemTotal", 0)
+    amounts = {
+        "cpu": os.cpu_count() or 1,
+        "memory": memory,
+        "ephemeral-storage": _storage(disk),
+    } | _huge_pages(root)
     return NodeInfo(
         hostname=socket.gethostname(),
         addresses=addresses(),
-        capacity=capacity | pages,
-        allocatable=allocatable | pages,
+        capacity={name: quantity(name, amount * NANO) for name, amount in amounts.items()},
+        allocatable=allocatable(amounts, reservations or Reservations()),
         memory_bytes=memory,
         system=_system(root),
+        amounts=amounts,
     )
-
-
-def pressures(disk: Path, root: Path = ROOT) -> list[Pressure]:
-    """Whether memory, disk or process ids run short."""
-    return [_memory_pressure(root), _disk_pressure(disk), _pid_pressure(root)]
 
 
 def addresses() -> tuple[str, ...]:
@@ -113,69 +107,22 @@ def has_cgroup_v2(root: Path = ROOT) -> bool:
     return (root / "sys/fs/cgroup/cgroup.controllers").exists()
 
 
-def _memory_pressure(root: Path) -> Pressure:
-    available = _memory(root).get("MemAvailable")
-    if available is not None and available < MEMORY_RESERVED_BYTES:
-        text = f"kubelet has insufficient memory available: {available >> 20} MiB"
-        return Pressure(
-            "MemoryPressure", is_under=True, reason="KubeletHasInsufficientMemory", message=text
-        )
-    text = "kubelet has sufficient memory available"
-    return Pressure(
-        "MemoryPressure", is_under=False, reason="KubeletHasSufficientMemory", message=text
-    )
-
-
-def _disk_pressure(disk: Path) -> Pressure:
-    try:
-        found = os.statvfs(disk)
-    except OSError as error:
-        text = f"kubelet cannot read the file system of {disk}: {error.strerror}"
-        return Pressure(
-            "DiskPressure", is_under=True, reason="KubeletHasDiskPressure", message=text
-        )
-    blocks = found.f_bavail / found.f_blocks if found.f_blocks else 1.0
-    inodes = found.f_favail / found.f_files if found.f_files else 1.0
-    if blocks < DISK_RESERVED_SHARE or inodes < INODES_RESERVED_SHARE:
-        text = (
-            f"kubelet has disk pressure: {blocks:.0%} of space and {inodes:.0%} of inodes are free"
-        )
-        return Pressure(
-            "DiskPressure", is_under=True, reason="KubeletHasDiskPressure", message=text
-        )
-    return Pressure(
-        "DiskPressure",
-        is_under=False,
-        reason="KubeletHasNoDiskPressure",
-        message="kubelet has no disk pressure",
-    )
-
-
-def _pid_pressure(root: Path) -> Pressure:
-    limits = [_number(root / "proc/sys/kernel" / name) for name in ("pid_max", "threads-max")]
+def process_ids(root: Path = ROOT) -> tuple[int, int]:
+    """How many process ids there may be, and how many are in use; 0 if the system does not tell."""
+    limits = [read_number(root / "proc/sys/kernel" / name) for name in ("pid_max", "threads-max")]
+    words = read_text(root / "proc/loadavg").split()
+    running = words[3].partition("/")[2] if len(words) > 3 else ""
     known = [limit for limit in limits if limit > 0]
-    words = _text(root / "proc/loadavg").split()
-    running = int(words[3].partition("/")[2] or 0) if len(words) > 3 else 0
-    if known and running > min(known) * (1 - PIDS_RESERVED_SHARE):
-        text = f"kubelet has insufficient PID available: {running} of {min(known)} in use"
-        return Pressure(
-            "PIDPressure", is_under=True, reason="KubeletHasInsufficientPID", message=text
-        )
-    return Pressure(
-        "PIDPressure",
-        is_under=False,
-        reason="KubeletHasSufficientPID",
-        message="kubelet has sufficient PID available",
-    )
+    return min(known, default=0), int(running) if running.isdigit() else 0
 
 
 def _system(root: Path) -> dict[str, str]:
     kernel = os.uname()
-    machine_id = _text(root / "etc/machine-id")
+    machine_id = read_text(root / "etc/machine-id")
     return {
         "machineID": machine_id,
-        "systemUUID": _text(root / "sys/class/dmi/id/product_uuid") or machine_id,
-        "bootID": _text(root / "proc/sys/kernel/random/boot_id"),
+        "systemUUID": read_text(root / "sys/class/dmi/id/product_uuid") or machine_id,
+        "bootID": read_text(root / "proc/sys/kernel/random/boot_id"),
         "kernelVersion": kernel.release,
         "osImage": _os_image(root),
         "operatingSystem": "linux",
@@ -184,16 +131,17 @@ def _system(root: Path) -> dict[str, str]:
 
 
 def _os_image(root: Path) -> str:
-    for line in _text(root / "etc/os-release").splitlines():
+    for line in read_text(root / "etc/os-release").splitlines():
         key, _, value = line.partition("=")
         if key == "PRETTY_NAME":
             return value.strip("\"'")
     return ""
 
 
-def _memory(root: Path) -> dict[str, int]:
+def meminfo(root: Path) -> dict[str, int]:
+    """``/proc/meminfo`` in bytes."""
     found = {}
-    for line in _text(root / "proc/meminfo").splitlines():
+    for line in read_text(root / "proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
         words = rest.split()
         if words and words[0].isdigit():
@@ -214,20 +162,18 @@ def _huge_pages(root: Path) -> dict[str, int]:
     for path in (root / "sys/kernel/mm/hugepages").glob("hugepages-*kB"):
         kibibytes = int(path.name.removeprefix("hugepages-").removesuffix("kB"))
         name = f"{kibibytes >> 20}Gi" if kibibytes % (1 << 20) == 0 else f"{kibibytes >> 10}Mi"
-        found[f"hugepages-{name}"] = _number(path / "nr_hugepages") * kibibytes * 1024
+        found[f"hugepages-{name}"] = read_number(path / "nr_hugepages") * kibibytes * 1024
     return found
 
 
-def _kibibytes(size: int) -> str:
-    return f"{size >> 10}Ki"
-
-
-def _number(path: Path) -> int:
-    text = _text(path)
+def read_number(path: Path) -> int:
+    """The number in a small file; 0 if there is none."""
+    text = read_text(path)
     return int(text) if text.isdigit() else 0
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A small file's text, stripped; empty if it cannot be read."""
     try:
         with path.open("rb") as file:
             return file.read(MAX_FILE_BYTES).decode(errors="replace").strip()

@@ -88,6 +88,11 @@ class RemoveContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseVolumes:
+    """Give back what an evicted pod has on disk; its object stays."""
+
+
+@dataclass(frozen=True, slots=True)
 class CleanUp:
     """Remove the pod's volumes and directories, then say that it is gone."""
 
@@ -107,6 +112,7 @@ Action = (
     | StartContainer
     | KillContainer
     | RemoveContainer
+    | ReleaseVolumes
     | CleanUp
     | Wait
 )
@@ -124,8 +130,8 @@ def plan(pod: Pod, observed: Observed, now: float) -> tuple[Action, ...]:
         return ()
     if observed.is_gone or lifecycle.is_terminating(pod):
         return _gather(_terminate(pod, observed, now))
-    if observed.verdict is not None:
-        return _gather(_wind_down(pod, observed, now, STOPPING_MESSAGE))
+    if observed.ended is not None:
+        return _gather(_end(pod, observed, now))
     if lifecycle.has_exceeded_deadline(pod, observed.started_at, now):
         return _gather(_wind_down(pod, observed, now, DEADLINE_MESSAGE))
     if lifecycle.is_finished(pod, observed):
@@ -158,10 +164,26 @@ def _terminate(pod: Pod, observed: Observed, now: float) -> list[Action]:
     return _unless_waiting(CLEAN_UP, CleanUp(), observed, now)
 
 
-def _wind_down(pod: Pod, observed: Observed, now: float, why: str) -> list[Action]:
+def _end(pod: Pod, observed: Observed, now: float) -> list[Action]:
+    """What the node has decided to end: containers, sandbox, then what it has on disk."""
+    grace = lifecycle.grace_seconds(pod)
+    ended = observed.ended
+    if ended is not None and ended.grace_seconds is not None:
+        grace = min(grace, ended.grace_seconds)
+    actions = _wind_down(pod, observed, now, STOPPING_MESSAGE, grace)
+    is_over = not actions and not _alive(observed) and not observed.busy
+    if is_over and ended is not None and ended.is_final and not observed.volumes_released:
+        return _unless_waiting(VOLUMES, ReleaseVolumes(), observed, now)
+    return actions
+
+
+def _wind_down(
+    pod: Pod, observed: Observed, now: float, why: str, grace: int | None = None
+) -> list[Action]:
     alive = _alive(observed)
     if alive:
-        return _kills(alive, observed, lifecycle.grace_seconds(pod), now, why)
+        seconds = lifecycle.grace_seconds(pod) if grace is None else grace
+        return _kills(alive, observed, seconds, now, why)
     sandbox = observed.sandbox()
     if sandbox is not None and not observed.busy:
         return _unless_waiting(SANDBOX, StopSandbox(sandbox.id), observed, now)
@@ -221,14 +243,17 @@ def _unless_waiting(key: str, action: Action, observed: Observed, now: float) ->
 
 
 def _tidy(observed: Observed, now: float) -> list[Action]:
-    """Removes the dead beyond the newest two of a name, and what was created but never started."""
+    """Removes the dead beyond those that are kept, and what was created but never started."""
     actions: list[Action] = []
     seen: dict[str, int] = {}
     for one in observed.containers:
         if one.is_lost or one.name in observed.busy:
             continue
         rank = seen[one.name] = seen.get(one.name, 0) + 1
-        if one.state is ContainerState.CREATED or (rank > 2 and one.state is ContainerState.EXITED):
+        is_surplus = rank > observed.dead_kept + 1 and one.state is ContainerState.EXITED
+        if is_surplus and now < one.finished_at + observed.dead_age_seconds:
+            actions.append(Wait(one.finished_at + observed.dead_age_seconds))
+        elif one.state is ContainerState.CREATED or is_surplus:
             actions += _unless_waiting(one.id, RemoveContainer(one.id, one.name), observed, now)
     return actions
 
@@ -323,7 +348,7 @@ def _restart(
     is_quiet = (
         entry is None or latest.finished_at - entry.updated_at > lifecycle.BACK_OFF_RESET_SECONDS
     )
-    if entry is None or is_other or is_quiet:
+    if entry is None or is_other or is_quiet or latest.id in observed.replaced:
         first = BackOff(lifecycle.BACK_OFF_FIRST_SECONDS, now)
         return _start(name, attempt, sandbox, first, observed, now)
     due = latest.finished_at + entry.delay_seconds

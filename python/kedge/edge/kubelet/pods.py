@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet import labels, objects, observe, remains, tokens
-from kedge.edge.kubelet.state import Container, ContainerState, Pod, Sandbox
+from kedge.edge.kubelet.state import Container, ContainerState, Ended, Pod, Sandbox
 from kedge.edge.kubelet.worker import PodWorker
 from kedge.errors import Gone, KedgeError, RuntimeFailure
 
@@ -53,6 +53,8 @@ class Pods:
     Args:
         store: the node's replica.
         tools: the kubelet's shared parts.
+
+    While there is ``held``, new pods wait with it.
     """
 
     def __init__(self, store: Store, tools: Tools) -> None:
@@ -68,6 +70,29 @@ class Pods:
         self._removing: set[str] = set()
         self._is_adopted = False
         self.runtime_error = ""
+        self.held: Ended | None = None
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether every pod of the store has its worker."""
+        return self._is_adopted
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether these are all pods that the node has."""
+        return self._is_adopted and self._is_complete
+
+    def others(self, uid: str) -> list[Pod]:
+        """The pods that run here beside this one, each with what it was given."""
+        return [
+            one.pod for one in self._workers.values() if one.uid != uid and not one.is_wound_down()
+        ]
+
+    def room(self) -> None:
+        """A pod has gone or shrunk: who waits to grow is asked again."""
+        for one in self._workers.values():
+            if one.resizing is not None:
+                one.resizing.retry()
 
     def workers(self) -> list[PodWorker]:
         """Every worker, in no order."""
@@ -223,7 +248,10 @@ class Pods:
             worker.update(pod)
             return
         sandboxes, containers = self._unclaimed.pop(uid, ({}, {}))
-        self._start(PodWorker(pod, self._tools, sandboxes, containers))
+        worker = PodWorker(pod, self._tools, sandboxes, containers)
+        if self.held is not None:
+            worker.end(self.held)
+        self._start(worker)
 
     def _vanished(self, key: ObjectKey) -> None:
         uid = self._keys.pop(key, None)
@@ -235,6 +263,8 @@ class Pods:
         if self._group is None:
             raise RuntimeError("the kubelet does not run")
         self._workers[worker.uid] = worker
+        if self._tools.cgroups is not None:
+            self._tools.cgroups.note(worker.pod)
         self._group.create_task(self._work(worker))
 
     async def _work(self, worker: PodWorker) -> None:
@@ -243,6 +273,7 @@ class Pods:
         self._tools.reporter.forget(metadata["namespace"], metadata["name"], worker.uid)
         self._workers.pop(worker.uid, None)
         self._references.pop(worker.uid, None)
+        self.room()
 
     # the runtime
 
@@ -369,7 +400,7 @@ class Pods:
         """Removes a dead pod's directory; what cannot be removed now is tried again later."""
         try:
             await self._tools.volumes.remove(uid)
-            remains.remove(self._tools.paths, uid)
+            remains.remove(self._tools.paths, self._tools.cgroups, uid)
         except (KedgeError, OSError) as error:
             _log.warning("what is left of pod uid=%s cannot be removed: %s", uid, error)
             await asyncio.sleep(LEFT_OVER_RETRY_SECONDS)

@@ -12,16 +12,16 @@ import shutil
 from typing import TYPE_CHECKING
 
 from kedge import faults
-from kedge.edge.kubelet import cgroups
 
 if TYPE_CHECKING:
+    from kedge.edge.kubelet.cgroups import Cgroups
     from kedge.edge.kubelet.tools import Paths
 
 
-def remove(paths: Paths, uid: str) -> None:
+def remove(paths: Paths, cgroups: Cgroups | None, uid: str) -> None:
     """Removes it; what is not there is no matter."""
-    for level in cgroups.LEVELS:
-        cgroups.remove(f"/kubepods{level}/pod{uid}")
+    if cgroups is not None:
+        cgroups.remove(uid)
     if __debug__:
         faults.point("pod.cgroup.removed")
     if paths.logs.is_dir():

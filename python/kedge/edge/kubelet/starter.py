@@ -45,17 +45,18 @@ class Starter:
 
     def layout(self, pod: Pod) -> containers.Layout:
         """What of the node goes into this pod's configurations."""
-        facts = self._tools.facts
+        facts, cgroups = self._tools.facts, self._tools.cgroups
         is_host = bool(pod["spec"].get("hostNetwork"))
         return containers.Layout(
             node=facts.node,
             log_directory=str(self._tools.paths.log_directory(pod)),
             hostname="" if is_host else dns.hostname(pod, facts.cluster_domain),
             dns=self.dns(pod)[0],
-            cgroup_parent=containers.cgroup_parent(pod, systemd=facts.systemd_cgroups),
+            cgroup_parent=cgroups.names.pod(pod) if cgroups is not None else "",
             node_memory=facts.memory_bytes,
             security=facts.security,
             users=self._users(pod),
+            huge_page_sizes=cgroups.huge_page_sizes if cgroups is not None else (),
         )
 
     def dns(self, pod: Pod) -> tuple[dict[str, Any], list[str]]:
@@ -166,6 +167,7 @@ class Starter:
             image_id=image.id,
             created_at=self._tools.clock(),
         )
+        self._tools.images.use(image.id)
         created(found)
         recorder.pod(pod, "Created", f"Created container: {name}", container=name)
         try:

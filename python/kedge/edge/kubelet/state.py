@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,6 +103,40 @@ class Health:
     message: str = ""
 
 
+class Resize(NamedTuple):
+    """How a resize of the pod stands.
+
+    Attributes:
+        pending: ``Deferred`` or ``Infeasible``; empty if it is neither.
+        message: why.
+        is_going_on: whether it is being carried out.
+        error: what stood in the way last time.
+    """
+
+    pending: str = ""
+    message: str = ""
+    is_going_on: bool = False
+    error: str = ""
+
+
+class Ended(NamedTuple):
+    """That the node itself has ended the pod, and why.
+
+    Attributes:
+        reason: as its status has it.
+        message: the same.
+        grace_seconds: between TERM and KILL at most; None leaves the pod its own.
+        is_final: whether it has failed for good; else it starts again when the agent does.
+        is_disruption: whether it did nothing wrong itself.
+    """
+
+    reason: str
+    message: str
+    grace_seconds: int | None = None
+    is_final: bool = True
+    is_disruption: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """Everything known of one pod.
@@ -122,7 +156,11 @@ class Observed:
         replaced: container ids that were stopped because their definition changed.
         started_at: when the agent first took the pod up; 0 before.
         token_expired: the pod runs with a ServiceAccount token past its time.
-        verdict: reason and message for which the node itself ended the pod, or never took it.
+        ended: the node itself ended the pod, or never took it.
+        resize: how a change of its resources stands; None for no change.
+        volumes_released: its volumes are gone though the pod is not.
+        dead_kept: how many dead containers of a name stay beside the newest.
+        dead_age_seconds: one that ended since then stays anyway.
     """
 
     sandboxes: tuple[Sandbox, ...] = ()
@@ -138,7 +176,11 @@ class Observed:
     replaced: frozenset[str] = frozenset()
     started_at: float = 0.0
     token_expired: bool = False
-    verdict: tuple[str, str] | None = None
+    ended: Ended | None = None
+    resize: Resize | None = None
+    volumes_released: bool = False
+    dead_kept: int = 1
+    dead_age_seconds: float = 0.0
 
     def sandbox(self) -> Sandbox | None:
         """The sandbox that pods run in now: the newest, if it is ready."""

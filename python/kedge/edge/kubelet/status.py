@@ -12,15 +12,25 @@ from typing import Any
 
 from kedge.edge.kubelet import lifecycle
 from kedge.edge.kubelet.lifecycle import format_time
-from kedge.edge.kubelet.state import Container, ContainerState, Observed, Pod
+from kedge.edge.kubelet.state import Container, ContainerState, Ended, Observed, Pod, Resize
 
 Status = dict[str, Any]
 
 TOKEN_EXPIRED = "kedge.io/ServiceAccountTokenExpired"  # noqa: S105 - the name of a condition
 """Condition of a pod that runs with a kept, expired token until the cloud renews it."""
 
+PENDING, GOING_ON = "PodResizePending", "PodResizeInProgress"
+DISRUPTED = "DisruptionTarget"
 OWN_CONDITIONS = frozenset(
-    {"PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", TOKEN_EXPIRED}
+    {
+        PENDING,
+        GOING_ON,
+        "PodReadyToStartContainers",
+        "Initialized",
+        "Ready",
+        "ContainersReady",
+        TOKEN_EXPIRED,
+    }
 )
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
@@ -43,8 +53,9 @@ def pod_status(pod: Pod, observed: Observed, previous: Status, host: Host, now: 
         host: the node's addresses and the runtime's name.
         now: seconds since the epoch.
     """
-    if observed.verdict is not None and not observed.containers:
-        return _never_taken(pod, observed, observed.verdict, now)
+    ended = observed.ended
+    if ended is not None and ended.is_final and not observed.containers:
+        return _never_taken(pod, observed, ended, now)
     initial = [
         _container_status(pod, one, observed, previous, host, now)
         for one in lifecycle.init_containers(pod)
@@ -53,15 +64,17 @@ def pod_status(pod: Pod, observed: Observed, previous: Status, host: Host, now: 
         _container_status(pod, one, observed, previous, host, now)
         for one in lifecycle.containers(pod)
     ]
-    is_late = lifecycle.has_exceeded_deadline(pod, observed.started_at, now)
-    phase = "Failed" if is_late or observed.verdict else _phase(pod, observed, regular)
+    is_late = ended is None and lifecycle.has_exceeded_deadline(pod, observed.started_at, now)
+    phase = "Failed" if is_late else _phase(pod, observed, regular)
     if previous.get("phase") in ("Succeeded", "Failed") and lifecycle.is_finished(pod, observed):
         phase = previous["phase"]
+    if ended is not None and ended.is_final and not _runs(observed):
+        phase = "Failed"
     status: Status = {"phase": phase, "startTime": format_time(observed.started_at or now)}
     if is_late:
         status |= {"reason": "DeadlineExceeded", "message": DEADLINE_MESSAGE}
-    if observed.verdict is not None:
-        status["reason"], status["message"] = observed.verdict
+    elif ended is not None and not _runs(observed):
+        status |= {"reason": ended.reason, "message": ended.message}
     if pod["metadata"].get("generation"):
         status["observedGeneration"] = pod["metadata"]["generation"]
     status["conditions"] = _conditions(pod, observed, phase, initial, regular, previous, now)
@@ -73,13 +86,17 @@ def pod_status(pod: Pod, observed: Observed, previous: Status, host: Host, now: 
     return status
 
 
-def _never_taken(pod: Pod, observed: Observed, verdict: tuple[str, str], now: float) -> Status:
+def _runs(observed: Observed) -> bool:
+    return any(one.state is not ContainerState.EXITED for one in observed.containers)
+
+
+def _never_taken(pod: Pod, observed: Observed, ended: Ended, now: float) -> Status:
     """As the kubelet's: no container is spoken of, so that the reason is what people see."""
     foreign = (pod.get("status") or {}).get("conditions") or []
     return {
         "phase": "Failed",
-        "reason": verdict[0],
-        "message": verdict[1],
+        "reason": ended.reason,
+        "message": ended.message,
         "startTime": format_time(observed.started_at or now),
         "qosClass": (pod.get("status") or {}).get("qosClass") or qos_class(pod),
         "conditions": [one for one in foreign if one["type"] not in OWN_CONDITIONS],
@@ -87,9 +104,10 @@ def _never_taken(pod: Pod, observed: Observed, verdict: tuple[str, str], now: fl
 
 
 def qos_class(pod: Pod) -> str:
-    """Guaranteed, Burstable or BestEffort, from the containers' requests and limits."""
+    """Guaranteed, Burstable or BestEffort, from the pod's own resources, else its containers'."""
     has_any, is_guaranteed = False, True
-    for container in lifecycle.every_container(pod):
+    own = pod["spec"].get("resources")
+    for container in [{"resources": own}] if own else lifecycle.every_container(pod):
         resources = container.get("resources") or {}
         limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
         for name in ("cpu", "memory"):
@@ -120,19 +138,23 @@ def _container_status(  # noqa: PLR0917 - all of it decides
         ready = state.get("terminated", {}).get("exitCode") == 0
     else:
         ready = started and (health.ready if health else "readinessProbe" not in container)
-    return {
-        "name": name,
-        "state": state,
-        "lastState": last,
-        "ready": ready,
-        "started": started,
-        "restartCount": latest.attempt if latest else _restart_count(previous, name),
-        "image": (latest.image if latest else "") or container.get("image", ""),
-        "imageID": latest.image_id if latest else "",
-    } | (
-        {"containerID": f"{host.runtime_name}://{latest.id}"}
-        if latest and "waiting" not in state
-        else {}
+    return (
+        {
+            "name": name,
+            "state": state,
+            "lastState": last,
+            "ready": ready,
+            "started": started,
+            "restartCount": latest.attempt if latest else _restart_count(previous, name),
+            "image": (latest.image if latest else "") or container.get("image", ""),
+            "imageID": latest.image_id if latest else "",
+        }
+        | (_resources(container) if latest else {})
+        | (
+            {"containerID": f"{host.runtime_name}://{latest.id}"}
+            if latest and "waiting" not in state
+            else {}
+        )
     )
 
 
@@ -271,12 +293,46 @@ def _conditions(  # noqa: PLR0917 - all of it decides
         )
     elif TOKEN_EXPIRED in earlier:
         conditions.append(_condition(TOKEN_EXPIRED, holds=False, reason="Renewed"))
+    own = OWN_CONDITIONS
+    if observed.resize is not None:
+        conditions += _resize_conditions(pod, observed.resize)
+    if observed.ended is not None and observed.ended.is_disruption:
+        conditions.append(_disruption(observed.ended))
+        own |= {DISRUPTED}
     for one in conditions:
         same = earlier.get(one["type"])
         kept = same.get("lastTransitionTime") if same and same["status"] == one["status"] else None
         one["lastTransitionTime"] = kept or format_time(now)
     foreign = (pod.get("status") or {}).get("conditions") or []
-    return conditions + [one for one in foreign if one["type"] not in OWN_CONDITIONS]
+    return conditions + [one for one in foreign if one["type"] not in own]
+
+
+def _resize_conditions(pod: Pod, resize: Resize) -> list[Status]:
+    found = []
+    if resize.pending:
+        found.append(_condition(PENDING, holds=True, reason=resize.pending, message=resize.message))
+    if resize.is_going_on:
+        reason = "Error" if resize.error else ""
+        found.append(_condition(GOING_ON, holds=True, reason=reason, message=resize.error))
+    if pod["metadata"].get("generation"):
+        for one in found:
+            one["observedGeneration"] = pod["metadata"]["generation"]
+    return found
+
+
+def _resources(container: dict[str, Any]) -> Status:
+    """What a container has been given."""
+    found = container.get("resources") or {}
+    if not found.get("requests") and not found.get("limits"):
+        return {}
+    return {"resources": found} | (
+        {"allocatedResources": found["requests"]} if found.get("requests") else {}
+    )
+
+
+def _disruption(ended: Ended) -> Status:
+    """That the pod did not end by its own doing."""
+    return _condition(DISRUPTED, holds=True, reason="TerminationByKubelet", message=ended.message)
 
 
 def _readiness(pod: Pod, phase: str, initial: list[Status], regular: list[Status]) -> list[Status]:

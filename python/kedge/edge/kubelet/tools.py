@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from kedge.edge.kubelet.cgroups import Cgroups
     from kedge.edge.kubelet.events import Recorder
     from kedge.edge.kubelet.images import Images
     from kedge.edge.kubelet.objects import Objects
@@ -65,8 +66,9 @@ class Facts:
         resolv_conf: the node's resolv.conf, read for each pod: a node changes its network.
         cluster_dns: resolvers for pods with ``ClusterFirst``; none uses the node's.
         cluster_domain: their domain.
+        dead_kept: how many dead containers of a name stay beside the newest.
+        dead_age_seconds: one that ended since then stays anyway.
         api_endpoint: where pods reach an API server, if anywhere.
-        systemd_cgroups: whether the runtime's cgroups are systemd's.
         security: what the settings say of it.
         hosts: the node's hosts file, for pods on the host network.
         abilities: what the runtime can do.
@@ -82,10 +84,11 @@ class Facts:
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"
     api_endpoint: tuple[str, int] | None = None
-    systemd_cgroups: bool = False
     security: Settings = field(default_factory=Settings)
     hosts: Path = Path("/etc/hosts")
     abilities: Abilities = field(default_factory=Abilities)
+    dead_kept: int = 1
+    dead_age_seconds: float = 0.0
 
     def host(self) -> Host:
         """For a pod's status."""
@@ -129,6 +132,8 @@ class Tools:
     """The kubelet's shared parts, handed to each worker.
 
     ``log_ended`` is told the ids of containers that have ended, for those who follow their logs.
+    ``others`` gives the pods that run here beside the one of that UID; ``room`` is told when one of
+    them takes less; ``refusal`` says why a new pod may not start now. Without ``cgroups`` the runtime puts pods where it likes.
     """
 
     runtime: ContainerRuntime
@@ -144,4 +149,8 @@ class Tools:
     start_limit: asyncio.Semaphore
     log_ended: Callable[[str], None] = lambda _: None
     host_ports: HostPorts = field(default_factory=HostPorts)
+    cgroups: Cgroups | None = None
+    others: Callable[[str], list[Pod]] = lambda _: []
+    room: Callable[[], None] = lambda: None
+    refusal: Callable[[Pod], str] = lambda _: ""
     clock: Callable[[], float] = time.time

@@ -23,7 +23,7 @@ _NAMES = (
     "nodeSelector optional path periodSeconds port ports preemptionPolicy priority projected protocol "
     "readOnly readOnlyRootFilesystem readinessProbe resource resourceFieldRef resources restartPolicy "
     "runAsGroup runAsNonRoot runAsUser schedulerName scheme secret secretKeyRef secretName secretRef "
-    "securityContext serviceAccount serviceAccountName serviceAccountToken sources startupProbe subPath "
+    "securityContext serviceAccount serviceAccountName serviceAccountToken sizeLimit sources startupProbe subPath "
     "successThreshold tcpSocket terminationGracePeriodSeconds terminationMessagePath "
     "terminationMessagePolicy timeoutSeconds tolerations topologySpreadConstraints type value valueFrom "
     "volumeMounts volumes workingDir limits requests allowPrivilegeEscalation"
@@ -51,7 +51,7 @@ def unlabelled(pod: Pod) -> list[str]:
 def unhonoured(pod: Pod) -> list[str]:
     """Fields that are set and not honoured, each with what happens instead."""
     spec = pod["spec"]
-    if "resources" not in spec and _is_plain(spec):
+    if _is_plain(spec):
         return []
     # The table is loaded only here: a node whose pods are plain never has it in memory.
     from kedge.edge.kubelet import pod_fields  # noqa: PLC0415

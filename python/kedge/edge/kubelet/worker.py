@@ -14,10 +14,11 @@ import logging
 from typing import TYPE_CHECKING, Any, assert_never
 
 from kedge import logs
-from kedge.edge.kubelet import actions, admission, lifecycle, observe, plan, probing
+from kedge.edge.kubelet import actions, admission, lifecycle, observe, plan, probing, resources
 from kedge.edge.kubelet.state import (
     Container,
     ContainerState,
+    Ended,
     Failure,
     Observed,
     Pod,
@@ -28,6 +29,7 @@ from kedge.edge.kubelet.status import Status, pod_status
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
+    from kedge.edge.kubelet.resizing import Resizing
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.kubelet.volumes import Prepared
 
@@ -74,6 +76,8 @@ class PodWorker:
         known = tools.reporter.known(metadata["namespace"], metadata["name"], self.uid)
         self.status: Status = known if known is not None else (pod.get("status") or {})
         self.began_at = tools.clock()
+        self.volumes_released = False
+        self.resizing: Resizing | None = None
         self.started_at = lifecycle.parse_time(self.status.get("startTime")) or tools.clock()
         self.log = logs.of(_logger, f"{metadata['namespace']}/{metadata['name']}")
         self.probing = probing.Probing(self)
@@ -81,7 +85,23 @@ class PodWorker:
         self._wake = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.verdict = self._admit()
+        self.ended = self._admit()
+        if resources.reported_differ(pod, self.status):
+            self._begin_resizing(pod)
+
+    def _allocated(self, pod: Pod) -> Pod:
+        """A newer object, with the resources that the node has agreed to."""
+        if self.resizing is None and resources.differ(pod, self.pod):
+            self._begin_resizing(pod)
+        return pod if self.resizing is None else self.resizing.want(pod)
+
+    def _begin_resizing(self, pod: Pod) -> None:
+        from kedge.edge.kubelet import resizing  # noqa: PLC0415 - few pods are ever resized
+
+        if self.status.get("startTime"):
+            if pod is self.pod:
+                self.pod = resizing.allocated_before(pod, self.status)
+            self.resizing = resizing.Resizing(self, pod)
 
     # what others tell it
 
@@ -89,7 +109,7 @@ class PodWorker:
         """A newer object of the same pod."""
         if pod["spec"] != self.pod["spec"]:
             self.log.info("the pod's spec changed")
-        before, self.pod = self.pod["metadata"], pod
+        before, self.pod = self.pod["metadata"], self._allocated(pod)
         after = pod["metadata"]
         if self.volumes is not None and any(
             before.get(field) != after.get(field) for field in ("annotations", "labels")
@@ -101,6 +121,23 @@ class PodWorker:
         """The object has left the store."""
         self.is_gone = True
         self.wake()
+
+    def resized(self) -> None:
+        """The pod has other resources now: another may have room."""
+        self.tools.room()
+        self.wake()
+
+    def end(self, ended: Ended) -> None:
+        """The node ends the pod; its object stays, with the reason in its status."""
+        if self.ended is None or not self.ended.is_final:
+            self.ended = ended
+            self.wake()
+
+    def resume(self) -> None:
+        """What was ended for a while may run again."""
+        if self.ended is not None and not self.ended.is_final:
+            self.ended = None
+            self.wake()
 
     def objects_changed(self) -> None:
         """A ConfigMap, Secret or token of this pod changed: what waited for it is tried again."""
@@ -176,8 +213,11 @@ class PodWorker:
         for one in observed.containers:
             if one.state is ContainerState.EXITED:
                 self.tools.log_ended(one.id)
+        if self.resizing is not None:
+            self.resizing.follow(now, self.tools.others(self.uid))
+            observed = self.observed()
         self._report(observed, now)
-        if self.is_ending():
+        if self.is_ending() or self.ended is not None:
             for name in self.pulling:
                 self.busy[name].cancel()
         for action in plan.plan(self.pod, observed, now):
@@ -190,6 +230,22 @@ class PodWorker:
     def is_ending(self) -> bool:
         """Whether the pod is to go."""
         return self.is_gone or lifecycle.is_terminating(self.pod)
+
+    def has_stopped(self) -> bool:
+        """Whether nothing of the pod runs or is being worked on."""
+        runs = any(one.state is not ContainerState.EXITED for one in self.containers.values())
+        return not runs and not self.busy
+
+    def is_wound_down(self) -> bool:
+        """Whether the pod has ended for good and nothing of it runs."""
+        return self.has_stopped() and self.status.get("phase") in ("Failed", "Succeeded")
+
+    def latest_containers(self) -> list[Container]:
+        """The newest container of each name."""
+        newest = {
+            one.name: one for one in sorted(self.containers.values(), key=lambda one: one.attempt)
+        }
+        return list(newest.values())
 
     def observed(self) -> Observed:
         """Everything known of the pod now."""
@@ -210,7 +266,11 @@ class PodWorker:
             replaced=frozenset(self.memory.replaced),
             started_at=self.started_at,
             token_expired=self.token_expired,
-            verdict=self.verdict,
+            ended=self.ended,
+            resize=self.resizing.state if self.resizing is not None else None,
+            volumes_released=self.volumes_released,
+            dead_kept=self.tools.facts.dead_kept,
+            dead_age_seconds=self.tools.facts.dead_age_seconds,
         )
 
     def _report(self, observed: Observed, now: float) -> None:
@@ -261,10 +321,21 @@ class PodWorker:
                 self._run("", acting.kill_container(action))
             case plan.RemoveContainer():
                 self._run(action.name, acting.remove_container(action))
+            case plan.ReleaseVolumes():
+                self._run(plan.VOLUMES, acting.release_volumes())
             case plan.CleanUp():
                 self._run(plan.CLEAN_UP, acting.clean_up())
             case _:
                 assert_never(action)
+
+    def act(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        """Works on something beside what is planned."""
+        self._run(key, work)
+
+    async def kill(self, action: plan.KillContainer) -> None:
+        """Stops a container, as a planned stop does."""
+        self.memory.kills[action.id] = self.tools.clock() + action.grace_seconds
+        await self._acting.kill_container(action)
 
     def _run(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         task = self.spawn(self._guard(key, work))
@@ -275,7 +346,7 @@ class PodWorker:
         try:
             await work
         except asyncio.CancelledError:
-            if not self.is_ending():
+            if not self.is_ending() and self.ended is None:
                 raise
         except Exception as error:  # as in _look
             self.log.exception("an action failed unexpectedly")
@@ -314,7 +385,7 @@ class PodWorker:
             reason, message, now, now + delay_seconds, delay_seconds
         )
 
-    def _admit(self) -> admission.Rejection | None:
+    def _admit(self) -> Ended | None:
         """What speaks against the pod; what runs here already, or is to go, is not asked again."""
         earlier = admission.restored(self.status)
         if earlier is not None or self.is_gone or self.is_ending() or self._is_past():
@@ -322,7 +393,8 @@ class PodWorker:
         if self.sandboxes or self.containers:
             self.tools.host_ports.hold(self.pod)
             return None
-        return admission.admit(self.pod, self.tools)
+        is_new = not self.status.get("startTime")
+        return admission.admit(self.pod, self.tools, is_new=is_new)
 
 
 def _is_urgent(after: Status) -> bool:

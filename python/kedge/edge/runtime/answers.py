@@ -103,6 +103,12 @@ def _info(found: dict[str, Any], name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def own_images(found: dict[str, Any]) -> set[str]:
+    """The sandbox image in the configuration in a verbose ``StatusResponse`` of containerd."""
+    image = _info(found, "config").get("sandboxImage")
+    return {image} if isinstance(image, str) and image else set()
+
+
 def sandboxes(found: dict[str, Any]) -> list[SandboxInfo]:
     """Of ``ListPodSandboxResponse``."""
     return [sandbox(one) for one in found["items"]]

@@ -261,6 +261,10 @@ class CriRuntime:
         """Removes an image."""
         await self._end("RemoveImage", {"image": {"image": image}}, CALL_SECONDS)
 
+    async def own_images(self) -> set[str]:
+        """Names of images that the runtime itself needs, as far as it tells."""
+        return answers.own_images(await self.call("Status", {"verbose": True}))
+
     async def image_filesystems(self) -> list[FilesystemUsage]:
         """Where images are and what they take."""
         return answers.filesystems(await self.call("ImageFsInfo", {}))

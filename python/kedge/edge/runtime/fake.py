@@ -21,6 +21,7 @@ from kedge.edge.runtime import (
     ContainerStats,
     ContainerStatus,
     ExecResult,
+    FilesystemUsage,
     Image,
     NetworkInfo,
     RuntimeCondition,
@@ -285,6 +286,16 @@ class FakeRuntime:
         await self._call("remove_image")
         self.images.discard(image)
         self.missing_images.add(image)
+
+    async def own_images(self) -> set[str]:
+        """The sandbox image."""
+        await self._call("own_images")
+        return {"pause"}
+
+    async def image_filesystems(self) -> list[FilesystemUsage]:
+        """None: nothing is on a disk."""
+        await self._call("image_filesystems")
+        return []
 
     async def container_stats(self) -> list[ContainerStats]:
         """A megabyte for each running container."""

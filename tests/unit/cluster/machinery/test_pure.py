@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from kedge.cluster.machinery import conditions
@@ -87,3 +89,33 @@ def test_a_deletion_cost_that_is_no_number_counts_as_none():
     annotated = b'{"metadata":{"name":"x","annotations":{"controller.kubernetes.io/pod-deletion-cost":"%s"}}}'
     assert pod_of(annotated % b"-7", 1).deletion_cost == -7
     assert pod_of(annotated % b"cheap", 1).deletion_cost == 0
+
+
+def requests_of(spec: dict, **status: object) -> dict[str, int]:
+    body = {"metadata": {"name": "a", "namespace": "b", "uid": "c"}, "spec": spec, "status": status}
+    return dict(pod_of(json.dumps(body).encode(), 1).requests)
+
+
+def test_what_a_node_has_given_counts_until_it_is_given_back():
+    spec = {
+        "containers": [{"name": "main", "resources": {"requests": {"cpu": "1", "memory": "1Ki"}}}]
+    }
+    given = {
+        "name": "main",
+        "allocatedResources": {"cpu": "2"},
+        "resources": {"requests": {"cpu": "3"}},
+    }
+    assert requests_of(spec, containerStatuses=[given]) == {"cpu": 3000, "memory": 1024}
+    given = {"name": "main", "allocatedResources": {"cpu": "500m"}}
+    assert requests_of(spec, containerStatuses=[given])["cpu"] == 1000
+
+
+def test_a_pods_own_requests_win_over_its_containers():
+    spec = {
+        "containers": [
+            {"name": "main", "resources": {"requests": {"cpu": "1", "example.com/x": "1"}}}
+        ],
+        "resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "1Ki"}},
+        "overhead": {"cpu": "100m"},
+    }
+    assert requests_of(spec) == {"cpu": 600, "memory": 1024, "example.com/x": 1}

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kedge.edge.kubelet import node_info
+from kedge.edge.kubelet.node import image_list
+from kedge.edge.kubelet.pressure.thresholds import thresholds
+from kedge.edge.kubelet.reservations import Reservations
+from kedge.edge.runtime import Image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,12 +44,21 @@ def write(root: Path, path: str, text: str) -> None:
 
 def test_capacity_and_allocatable_differ_by_what_the_system_keeps(system: Path) -> None:
     write(system, "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "16\n")
-    found = node_info.read(system, system)
+    kept = Reservations(
+        {"cpu": "100m", "memory": "50Mi"},
+        {"memory": "50Mi"},
+        thresholds({"memory.available": "100Mi", "nodefs.available": "10%"}, {}, {}, {}),
+    )
+    found = node_info.read(system, system, kept)
     assert found.memory_bytes == 4 * GIB
     assert found.capacity["memory"] == "4194304Ki"
-    assert found.allocatable["memory"] == f"{4194304 - 100 * 1024 - 32 * 1024}Ki"
+    assert found.allocatable["memory"] == f"{4194304 - 200 * 1024 - 32 * 1024}Ki"
     assert found.capacity["hugepages-2Mi"] == str(32 << 20)
     assert found.capacity["cpu"] == str(os.cpu_count())
+    assert found.allocatable["cpu"] == f"{os.cpu_count() * 1000 - 100}m"
+    storage = int(found.capacity["ephemeral-storage"].removesuffix("Ki"))
+    left = int(found.allocatable["ephemeral-storage"].removesuffix("Ki"))
+    assert left == pytest.approx(storage * 0.9, rel=1e-6)
 
 
 def test_the_system_is_named(system: Path) -> None:
@@ -63,49 +76,23 @@ def test_a_bare_system_leaves_facts_empty(tmp_path: Path) -> None:
     found = node_info.read(tmp_path, tmp_path)
     assert found.memory_bytes == 0
     assert found.system["machineID"] == ""
-    assert [one.is_under for one in node_info.pressures(tmp_path, tmp_path)][::2] == [False, False]
+    assert node_info.process_ids(tmp_path) == (0, 0)
 
 
 def test_there_is_always_an_address() -> None:
     assert node_info.addresses()
 
 
-def pressure(kind: str, system: Path) -> node_info.Pressure:
-    return next(one for one in node_info.pressures(system, system) if one.type == kind)
-
-
-def test_little_memory_left_is_pressure(system: Path) -> None:
-    assert not pressure("MemoryPressure", system).is_under
-    write(system, "proc/meminfo", "MemTotal: 4194304 kB\nMemAvailable: 51200 kB\n")
-    found = pressure("MemoryPressure", system)
-    assert (found.is_under, found.reason) == (True, "KubeletHasInsufficientMemory")
-    assert "50 MiB" in found.message
-
-
-def test_nearly_all_process_ids_in_use_is_pressure(system: Path) -> None:
-    assert not pressure("PIDPressure", system).is_under
-    write(system, "proc/loadavg", "0.1 0.1 0.1 2/32000 4711\n")
-    assert pressure("PIDPressure", system).reason == "KubeletHasInsufficientPID"
-
-
-@pytest.mark.parametrize(
-    ("blocks", "inodes", "expected"), [(50, 50, False), (5, 50, True), (50, 1, True)]
-)
-def test_a_nearly_full_disk_is_pressure(
-    system: Path, monkeypatch: pytest.MonkeyPatch, blocks: int, inodes: int, expected: bool
-) -> None:
-    found = os.statvfs_result((4096, 4096, 100, blocks, blocks, 100, inodes, inodes, 0, 255))
-    monkeypatch.setattr(os, "statvfs", lambda path: found)
-    assert pressure("DiskPressure", system).is_under is expected
-
-
-def test_a_disk_that_cannot_be_read_is_pressure(system: Path) -> None:
-    found = node_info.pressures(system / "absent", system)[1]
-    assert found.is_under
-    assert "cannot read" in found.message
-
-
 def test_cgroup_v2_is_told_from_a_hybrid(system: Path) -> None:
     assert not node_info.has_cgroup_v2(system)
     write(system, "sys/fs/cgroup/cgroup.controllers", "cpu memory\n")
     assert node_info.has_cgroup_v2(system)
+
+
+def test_a_node_lists_its_largest_images_with_few_names() -> None:
+    images = [
+        Image(f"sha256:{number}", (f"a:{number}",), size_bytes=number) for number in range(60)
+    ]
+    found = image_list([*images, Image("sha256:x", tuple("abcdef"), ("digest",), 100)])
+    assert found[0] == {"names": ["digest", "a", "b", "c", "d"], "sizeBytes": 100}
+    assert [one["sizeBytes"] for one in found[1:]] == list(range(59, 10, -1))

@@ -147,7 +147,9 @@ def test_the_settings_of_the_agent_cannot_allow_what_is_the_nodes(pattern: str) 
 
 def test_a_rejection_outlives_the_agent_but_a_deadline_is_none() -> None:
     status = {"phase": "Failed", "reason": "NodePorts", "message": "m"}
-    assert admission.restored(status) == ("NodePorts", "m")
+    found = admission.restored(status)
+    assert found is not None
+    assert (found.reason, found.message, found.is_disruption) == ("NodePorts", "m", False)
     assert admission.restored(status | {"reason": "DeadlineExceeded"}) is None
     assert admission.restored({"phase": "Failed"}) is None
 

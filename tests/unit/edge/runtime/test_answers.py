@@ -129,3 +129,9 @@ def test_the_network_is_the_first_that_is_not_the_loopback() -> None:
     assert (none.name, none.capabilities) == ("", frozenset())
     settings = json.dumps({"cni": {"confDir": "/etc/c", "binDir": "/opt"}})
     assert answers.network({"info": {"config": settings}}).bin_dirs == ("/opt",)
+
+
+def test_the_sandbox_image_is_read_from_containerds_configuration() -> None:
+    found = {"info": {"config": json.dumps({"sandboxImage": "registry.k8s.io/pause:3.6"})}}
+    assert answers.own_images(found) == {"registry.k8s.io/pause:3.6"}
+    assert answers.own_images({"info": {"config": "[]"}}) == set()

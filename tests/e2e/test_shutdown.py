@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine that shuts down: pods end in order, and come back after the boot without a cloud."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_kubelet import container, is_ready, pod
+from tests.rig.edge import EdgeNode
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+
+MESSAGE = "Pod was terminated in response to imminent node shutdown."
+SLEEP = "exec sleep 1000000"
+
+
+@pytest.fixture
+def node() -> Iterator[EdgeNode]:
+    directory = Path(tempfile.mkdtemp(prefix="kedge-e2e-"))
+    with EdgeNode(directory) as started:
+        yield started
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def readiness(node: EdgeNode) -> tuple[str, str]:
+    """The node's condition Ready, as it was last reported."""
+    conditions = node.reports("nodes/status")[node.name]["status"]["conditions"]
+    return next((one["status"], one["message"]) for one in conditions if one["type"] == "Ready")
+
+
+def test_pods_end_in_order_for_a_shutdown_and_those_that_run_always_come_back(
+    node: EdgeNode,
+) -> None:
+    polite = "trap 'echo bye; exit 0' TERM; while true; do sleep 0.05; done"
+    web = pod("web", container(polite), terminationGracePeriodSeconds=10)
+    system = pod("system", container(polite), priority=2_000_001_000)
+    job = pod("job", container(SLEEP), restartPolicy="Never")
+    node.change(web, system, job)
+    node.start()
+    names = ("web", "system", "job")
+    node.wait(lambda: all(is_ready(node, one) for one in names), "all are ready", 40)
+    assert node.agent is not None
+    os.kill(node.agent.pid, signal.SIGPWR)
+    node.wait(lambda: not node.containerd.running_containers(), "nothing runs", 40)
+    node.wait(
+        lambda: all(node.pods()[one].get("reason") == "Terminated" for one in names), "all say why"
+    )
+    assert node.agent.is_running()
+    node.kill()
+
+    def ended_at(one: dict[str, object]) -> str:
+        return node.log(one).splitlines()[-1].split()[0]
+
+    assert ended_at(web) < ended_at(system)
+    statuses = {name: one["status"] for name, one in node.reports("pods/status").items()}
+    assert {one["message"] for one in statuses.values()} == {MESSAGE}
+    assert statuses["job"]["phase"] == "Failed"
+    assert statuses["web"]["phase"] == statuses["system"]["phase"] == "Running"
+    assert readiness(node) == ("False", "node is shutting down")
+
+    node.containerd.reboot()
+    node.start()
+    node.wait(lambda: is_ready(node, "web") and is_ready(node, "system"), "both are back", 40)
+    assert len(node.containerd.running_containers()) == 2
+    assert node.pods()["job"]["reason"] == "Terminated"
+    assert "reason" not in node.pods()["web"]
+    node.kill()
+    assert readiness(node)[0] == "True"
+
+
+def test_a_plain_stop_of_the_agent_leaves_pods_running(node: EdgeNode) -> None:
+    node.change(pod("web", container(SLEEP)))
+    node.start()
+    node.wait(lambda: is_ready(node, "web"), "it is ready", 30)
+    before = node.containerd.running_containers()
+    assert node.agent is not None
+    assert node.agent.stop() == 0
+    assert node.containerd.running_containers() == before
