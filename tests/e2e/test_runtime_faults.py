@@ -283,6 +283,8 @@ def test_a_container_that_is_taken_away_is_started_again(node: Faulty) -> None:
     node.containerd.ctr("containers", "delete", found, check=False)
     node.wait(lambda: node.container("robbed").get("restartCount") == 1, "it is missed", 40)
     node.all_well("robbed", NEIGHBOUR)
+    # containerd itself forgets such a container, and lets its sandbox go, only when it starts again.
+    node.containerd.restart()
 
 
 def test_pods_that_cannot_run_say_why_and_the_others_run(node: Faulty) -> None:
@@ -343,16 +345,18 @@ def test_a_log_that_floods_stays_within_its_bound(node: Faulty) -> None:
                 continue
         sizes.append((time.monotonic() - started, total))
         time.sleep(0.02)
-    rises = [
-        (after[1] - before[1]) / (after[0] - before[0])
-        for before, after in itertools.pairwise(sizes)
-        if after[1] > before[1]
-    ]
-    rate, bound = sorted(rises)[len(rises) // 2], 3 << 20
+    bound = 3 << 20
+    rate = max(written(sizes, at, at + 0.5) for at in range(11)) / 0.5
     most, settled = max(one for _, one in sizes), max(one for at, one in sizes if at > 5)
     print(f"{rate / 1e6:.0f} MB/s, most {most / 1e6:.1f} MB, then {settled / 1e6:.1f} MB")
-    # The first look comes within 2 s, those after it within 0.1 s and what it takes to rotate.
-    assert most < bound + 3 * rate
-    assert settled < bound + 0.6 * rate
+    # The first look comes within 1 s, those after it within 0.1 s and what it takes to rotate.
+    assert most < bound + 1.5 * rate
+    assert settled < bound + 1.2 * rate
     assert node.container(NEIGHBOUR) == node.before
     assert len(list(directory.iterdir())) <= 4
+
+
+def written(sizes: list[tuple[float, int]], begin: float, end: float) -> int:
+    """How much was added in a stretch of time, what was removed meanwhile left out."""
+    inside = [size for at, size in sizes if begin <= at < end]
+    return sum(max(0, after - before) for before, after in itertools.pairwise(inside))

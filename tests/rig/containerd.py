@@ -140,10 +140,9 @@ class Containerd:
         return self.ctr("containers", "list", "--quiet").split()
 
     def labels(self, container: str) -> dict[str, str]:
-        """The labels of a container or sandbox."""
-        found: dict[str, str] = (
-            json.loads(self.ctr("containers", "info", container)).get("Labels") or {}
-        )
+        """The labels of a container or sandbox; none if it is gone."""
+        info = self.ctr("containers", "info", container, check=False)
+        found: dict[str, str] = (json.loads(info) if info else {}).get("Labels") or {}
         return found
 
     def network_namespaces(self) -> set[str]:

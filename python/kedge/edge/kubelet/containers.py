@@ -124,6 +124,7 @@ def container_config(
         },
         "annotations": {
             labels.DEFINITION: lifecycle.definition(container),
+            labels.IMAGE: container.get("image", ""),
             labels.RESTART_COUNT: str(attempt),
             labels.TERMINATION_MESSAGE_PATH: termination_path(container),
             labels.TERMINATION_MESSAGE_POLICY: container.get("terminationMessagePolicy") or "File",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from kedge.edge.runtime import ContainerRuntime
 
-PERIOD_SECONDS = 2.0
+PERIOD_SECONDS = 1.0
 SHORTEST_SECONDS = 0.1
 QUIET_SECONDS = 30.0
 """A log that is rotated again sooner than this is not compressed: the files are about to go."""

@@ -48,7 +48,7 @@ def container(info: ContainerInfo, status: ContainerStatus | None = None) -> Con
         state=ContainerState(info.state),
         sandbox_id=info.sandbox_id,
         definition=info.annotations.get(labels.DEFINITION, ""),
-        image=info.image,
+        image=info.annotations.get(labels.IMAGE) or info.image,
         image_id=info.image_ref,
         created_at=info.created_at,
     )
