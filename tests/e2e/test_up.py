@@ -232,7 +232,10 @@ def test_a_machine_without_a_pod_network_gets_one(tmp_path: Path) -> None:
         up.kubectl("delete", "deployment", "web")
         wait_until(lambda: not pods(up), 30, "the pods are gone", alive=process)
         assert up.stop() == 0
-        assert "kedge0" in bridge.remove(containerd.directory / "cni")
+        said = python_module("kedge.ctl", "reset", "--dir", str(up.directory / "edge"), "--yes")
+        assert "network" in said
+        assert list((containerd.directory / "cni").iterdir()) == []
+        assert not Path("/sys/class/net/kedge0").exists()
     finally:
         up.stop()
         subprocess.run(

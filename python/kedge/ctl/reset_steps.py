@@ -20,6 +20,7 @@ from kedge.edge.kubelet.cgroups import Cgroups, Names
 from kedge.edge.kubelet.tools import Paths
 from kedge.edge.kubelet.volumes.errors import VolumeError
 from kedge.edge.kubelet.volumes.trees import SystemMounter, remove_tree, unmount_below
+from kedge.edge.network import bridge
 from kedge.edge.runtime.cri import CriRuntime
 from kedge.errors import KedgeError
 from kedge.runtime import Runtime
@@ -40,6 +41,8 @@ STATE = (
     "store", "store.complete", "store.new", "status.json", "status.json.new", "agent.sock", "agent.sock.new",
 )  # fmt: skip
 """What an agent keeps in its directory, but for its identity."""
+NETWORK = "network"
+"""What belongs to a pod network of the node's own: it goes with it."""
 IDENTITY = ("pki", "node.seal", "node.seal.new", "edge.yaml", "edge.yaml.new")
 """What makes the directory a node's: it goes last."""
 
@@ -115,11 +118,19 @@ def plan(node: Node, *, runtime: bool, volumes: bool = False) -> list[Step]:
     if uids:
         text = f"removing cgroups, logs and directories of {len(uids)} pods"
         steps.append(Step(text, lambda: _remove_pods(node, uids)))
+    network = bridge.written(node.data / NETWORK)
+    if network is not None and runtime:
+        text = f"removing the network that the node made in {network}"
+        steps.append(Step(text, lambda: _remove_network(network)))
+    elif network is not None:
+        text = f"leaving the network that the node made in {network}, which its pods use"
+        steps.append(Step(text, lambda: None))
     data = _data(node.volumes)
     if data and volumes:
         text = f"removing the data of {len(data)} local volumes in {node.volumes}"
         steps.append(Step(text, lambda: _remove([node.volumes]), tuple(map(str, data))))
-    state = _present(node.data, (*STATE, *_set_aside(node.data)))
+    made = () if network is not None and not runtime else (NETWORK,)
+    state = _present(node.data, (*STATE, *made, *_set_aside(node.data)))
     if state:
         text = f"removing what the agent kept in {node.data}"
         steps.append(Step(text, lambda: _remove_state(state), tuple(map(str, state))))
@@ -279,6 +290,14 @@ def _set_aside(data: Path) -> list[str]:
 
 def _present(directory: Path, names: Iterable[str]) -> list[Path]:
     return [directory / name for name in names if os.path.lexists(directory / name)]
+
+
+def _remove_network(conf_dir: Path) -> None:
+    try:
+        bridge.remove(conf_dir)
+    except OSError as error:
+        what = f"the network in {conf_dir} cannot be removed: {error}"
+        raise Failure("NotRemoved", what, "see who uses it, then try again") from error
 
 
 def _remove_state(paths: list[Path]) -> None:

@@ -13,6 +13,7 @@ from kedge.ctl import reset, reset_steps
 from kedge.ctl.failure import Failure
 from kedge.ctl.reset_steps import Node
 from kedge.edge.config import MARKER
+from kedge.edge.network import conflist
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="kedge reset needs root")
 
@@ -141,6 +142,29 @@ def test_a_half_made_join_is_undone_too(tmp_path: Path) -> None:
     directory = joined(tmp_path / "dir")
     (directory / "edge.yaml").unlink()
     run(directory, without_runtime=False)
+    assert not directory.exists()
+
+
+def test_a_network_of_the_nodes_own_goes_unless_its_pods_stay(tmp_path: Path) -> None:
+    directory = joined(tmp_path / "dir")
+    path = tmp_path / "conf" / conflist.FILE
+    path.parent.mkdir()
+    (directory / "network").mkdir()
+    (directory / "network" / "written").write_text(str(path))
+    path.write_text(conflist.render(["10.85.0.0/16"], interface="kedge-none", state="/x", node="edge-1", extras=()))  # fmt: skip
+    node = Node(directory, "", directory, tmp_path / "logs", "", directory / "local-volumes")
+    texts = [step.text for step in reset_steps.plan(node, runtime=False)]
+    assert any(text.startswith("leaving the network") for text in texts)
+    for step in reset_steps.plan(node, runtime=True):
+        step.act()
+    assert not path.exists()
+    assert not directory.exists()
+    joined(directory)
+    path.write_text("{}")
+    (directory / "network").mkdir()
+    (directory / "network" / "written").write_text(str(path))
+    run(directory)
+    assert path.exists(), "a network of somebody else stays"
     assert not directory.exists()
 
 
