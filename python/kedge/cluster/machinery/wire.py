@@ -147,6 +147,8 @@ class SpreadConstraint(Struct, frozen=True, rename="camel"):
     label_selector: LabelSelector | None = None
     min_domains: int | None = None
     match_label_keys: tuple[str, ...] | None = None
+    node_affinity_policy: str | None = None
+    node_taints_policy: str | None = None
 
 
 class ContainerPort(Struct, rename="camel"):

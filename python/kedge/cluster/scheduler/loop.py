@@ -101,7 +101,7 @@ class Scheduler:
             self._assumed[pod.key] = pod.uid
             self._snapshot.put_pod(pod, result.node)
             for field in unread(pod.pending):
-                text = f"spec.affinity.{field} is not honoured by this scheduler: placed without it"
+                text = f"spec.{field} is not honoured by this scheduler: placed without it"
                 self._recorder.record(_about(pod), events.WARNING, "NotHonoured", text)
             if needs is None:
                 group.create_task(self._bind(pod, result.node))
@@ -263,11 +263,17 @@ def _helps(old: Node, new: Node) -> bool:
 
 def unread(spec: PodSpec) -> list[str]:
     """What a pod says of its place that nobody here reads."""
-    affinity = spec.affinity
-    if affinity is None:
-        return []
-    named = {"podAffinity": affinity.pod_affinity, "podAntiAffinity": affinity.pod_anti_affinity}
-    return [field for field, value in named.items() if value is not None]
+    affinity, found = spec.affinity, []
+    if affinity is not None and affinity.pod_affinity is not None:
+        found.append("affinity.podAffinity")
+    if affinity is not None and affinity.pod_anti_affinity is not None:
+        found.append("affinity.podAntiAffinity")
+    for one in spec.topology_spread_constraints or ():
+        if one.node_affinity_policy == "Ignore":
+            found.append("topologySpreadConstraints.nodeAffinityPolicy")
+        if one.node_taints_policy == "Honor":
+            found.append("topologySpreadConstraints.nodeTaintsPolicy")
+    return list(dict.fromkeys(found))
 
 
 def _about(pod: Pod) -> events.Reference:

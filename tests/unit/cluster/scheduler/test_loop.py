@@ -9,16 +9,27 @@ from kedge.cluster.machinery.records import pod_of
 from kedge.cluster.scheduler.loop import unread
 
 
-def test_affinity_between_pods_is_noticed_and_nothing_else() -> None:
-    def named(**affinity: object) -> list[str]:
-        spec = {"containers": [{"name": "a"}], "affinity": affinity}
-        value = {"metadata": {"name": "a", "namespace": "d", "uid": "u"}, "spec": spec}
-        pending = pod_of(json.dumps(value).encode(), 1).pending
-        assert pending is not None
-        return unread(pending)
+def named(**spec: object) -> list[str]:
+    held = {"containers": [{"name": "a"}], **spec}
+    value = {"metadata": {"name": "a", "namespace": "d", "uid": "u"}, "spec": held}
+    pending = pod_of(json.dumps(value).encode(), 1).pending
+    assert pending is not None
+    return unread(pending)
 
+
+def test_affinity_between_pods_is_noticed_and_nothing_else() -> None:
     term = [{"topologyKey": "kubernetes.io/hostname", "labelSelector": {}}]
     required = {"requiredDuringSchedulingIgnoredDuringExecution": term}
-    assert named(podAntiAffinity=required) == ["podAntiAffinity"]
-    assert named(podAffinity=required, podAntiAffinity={}) == ["podAffinity", "podAntiAffinity"]
-    assert named(nodeAffinity={}) == []
+    assert named(affinity={"podAntiAffinity": required}) == ["affinity.podAntiAffinity"]
+    assert named(affinity={"podAffinity": required}) == ["affinity.podAffinity"]
+    assert named(affinity={"nodeAffinity": {}}) == []
+
+
+def test_policies_of_spreading_are_noticed_where_they_would_count_otherwise() -> None:
+    def spread(**policies: str) -> list[str]:
+        one = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+        return named(topologySpreadConstraints=[one | policies])
+
+    assert spread(nodeAffinityPolicy="Honor", nodeTaintsPolicy="Ignore") == []
+    assert spread(nodeTaintsPolicy="Honor") == ["topologySpreadConstraints.nodeTaintsPolicy"]
+    assert spread(nodeAffinityPolicy="Ignore") == ["topologySpreadConstraints.nodeAffinityPolicy"]
