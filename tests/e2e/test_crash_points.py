@@ -82,7 +82,26 @@ class Round:
         return [
             {"kind": "ConfigMap", "metadata": metadata, "data": {"mode": "fast"}},
             {"kind": "Secret", "metadata": metadata, "data": {"password": "czNjcmV0"}},
+            *self._claim(),
             *self.pods(),
+        ]
+
+    def _claim(self) -> list[dict[str, Any]]:
+        """A claim and its volume of the built-in provisioner, new in each round."""
+        name, uid = f"pv-{self.lane}-{self.number}", f"claim-{self.lane}-{self.number}"
+        notes = {"pv.kubernetes.io/provisioned-by": "kedge.io/local-path"}
+        return [
+            {
+                "kind": "PersistentVolume",
+                "metadata": {"name": name, "annotations": notes},
+                "spec": {"claimRef": {"uid": uid}, "local": {"path": f"/{name}"}},
+            },
+            {
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": "data", "namespace": "default", "uid": uid},
+                "spec": {"volumeName": name},
+                "status": {"phase": "Bound"},
+            },
         ]
 
     def pods(self) -> list[dict[str, Any]]:
@@ -96,8 +115,9 @@ class Round:
     def _server(self) -> dict[str, Any]:
         mounts = [
             {"name": name, "mountPath": f"/{name}"}
-            for name in ("settings", "key", "all", "work", "fast", "host")
+            for name in ("settings", "key", "all", "work", "fast", "data", "host")
         ]
+        mounts.insert(0, {"name": "work", "mountPath": "/part", "subPath": "a/part"})
         talks = "n=0; while [ $n -lt 600 ]; do echo a line of a log that is to be rotated soon; n=$((n+1)); done"
         main = container(
             f"stat -c %a /work /fast > /host/modes; touch /host/ready; {talks}; trap 'exit 0' TERM; sleep 1000000 & wait",
@@ -115,6 +135,7 @@ class Round:
                 {"name": "key", "secret": {"secretName": "settings"}},
                 {"name": "all", "projected": {"sources": [{"configMap": {"name": "settings"}}]}},
                 {"name": "work", "emptyDir": {}},
+                {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
                 {"name": "fast", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
                 {
                     "name": "host",
@@ -289,7 +310,7 @@ class Lane:
         for name in ("first", "job"):
             assert (one.counted / name).read_text() == "once\n", name
         points = mounts_below(self.node.directory)
-        assert len(points) == 2, points
+        assert len(points) == 3, points
         return []
 
     def unlike_log(self, one: Round, *, is_rotated: bool) -> list[str]:

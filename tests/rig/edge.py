@@ -16,8 +16,16 @@ from kedge.store import Store, delete, put
 from tests.rig.containerd import Containerd
 from tests.rig.processes import Process, wait_until
 
-RESOURCES = {"Pod": "pods", "ConfigMap": "configmaps", "Secret": "secrets"}
-CLUSTER_WIDE = {"RuntimeClass": ("node.k8s.io", "runtimeclasses")}
+RESOURCES = {
+    "Pod": "pods",
+    "ConfigMap": "configmaps",
+    "Secret": "secrets",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
+}
+CLUSTER_WIDE = {
+    "RuntimeClass": ("node.k8s.io", "runtimeclasses"),
+    "PersistentVolume": ("", "persistentvolumes"),
+}
 
 
 class EdgeNode:

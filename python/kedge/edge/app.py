@@ -30,7 +30,7 @@ from kedge.edge.kubelet.serving.face import KubeletServer
 from kedge.edge.kubelet.serving.routes import Routes
 from kedge.edge.kubelet.summary import Summary, pod_summary
 from kedge.edge.kubelet.tools import Facts, Paths, Tools
-from kedge.edge.kubelet.volumes import VolumeError, Volumes
+from kedge.edge.kubelet.volumes import Source, VolumeError, Volumes
 from kedge.edge.kubelet.volumes.local_path import LocalPath, follow_node
 from kedge.edge.replica import Replica
 from kedge.edge.runtime import Abilities
@@ -127,6 +127,7 @@ class Agent:
             room=lambda: self.pods.room(),  # noqa: PLW0108 - as above
             refusal=lambda pod: self.upkeep.pressure.refusal(pod),  # noqa: PLW0108 - as above
         )
+        self.volumes.plug("image", "kubernetes.io~image", lambda: _image_volumes(tools))
         self.pods = Pods(store, tools)
         registration = Registration(
             node,
@@ -275,6 +276,12 @@ def _bridge(config: EdgeConfig, cri: CriRuntime, recorder: Recorder) -> Bridge |
         state=config.data_dir / "network",
         conf_dir=config.cni_conf_dir,
     )
+
+
+def _image_volumes(tools: Tools) -> Source:
+    from kedge.edge.kubelet.volumes import image_volumes  # noqa: PLC0415 - few pods have one
+
+    return image_volumes.ImageVolumes(tools.runtime, tools.images)
 
 
 def default_parallelism() -> int:

@@ -127,6 +127,12 @@ def _mount(
         raise ContainerConfigError(
             f"volume {name}: recursive read-only mounts are not supported by this runtime"
         )
+    if volume.image:
+        found = containers.mount("", one["mountPath"], read_only=True, propagation=propagation)
+        return found | {
+            "image": {"image": volume.image},
+            "image_sub_path": _sub_path(one, variables),
+        }
     return containers.mount(
         _source(volume, one, place, variables),
         one["mountPath"],
@@ -135,9 +141,8 @@ def _mount(
     )
 
 
-def _source(
-    volume: Prepared, one: dict[str, Any], place: Path, variables: Mapping[str, str]
-) -> str:
+def _sub_path(one: dict[str, Any], variables: Mapping[str, str]) -> str:
+    """Which part of its volume a mount is of; empty for all of it."""
     expression = one.get("subPathExpr")
     if expression:
         missing = unknown(expression, variables)
@@ -145,7 +150,13 @@ def _source(
             raise ContainerConfigError(
                 f"volume {one['name']}: subPathExpr {expression}: missing value for {missing!r}"
             )
-    sub = expand(expression, variables) if expression else one.get("subPath") or ""
+    return expand(expression, variables) if expression else str(one.get("subPath") or "")
+
+
+def _source(
+    volume: Prepared, one: dict[str, Any], place: Path, variables: Mapping[str, str]
+) -> str:
+    sub = _sub_path(one, variables)
     if not sub:
         return volume.path
     try:

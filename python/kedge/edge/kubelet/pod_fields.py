@@ -326,7 +326,11 @@ TABLE: dict[str, dict[str, tuple[Any, ...]]] = {
         "gitRepo": (REFUSED, _GONE),
         "glusterfs": (REFUSED, _GONE),
         "hostPath": (YES, "", "HostPathVolumeSource"),
-        "image": (REFUSED, "by the node: FailedMount; the runtime is not asked to mount images"),
+        "image": (
+            MAYBE,
+            "by containerd 2.1, CRI-O 1.31 and newer; else: FailedMount",
+            "ImageVolumeSource",
+        ),
         "iscsi": (REFUSED, _GONE),
         "name": (YES, ""),
         "nfs": (REFUSED, _GONE),
@@ -344,6 +348,10 @@ TABLE: dict[str, dict[str, tuple[Any, ...]]] = {
         "secret": (YES, "", "SecretVolumeSource"),
         "storageos": (REFUSED, _GONE),
         "vsphereVolume": (REFUSED, _GONE),
+    },
+    "ImageVolumeSource": {
+        "pullPolicy": (MAYBE, "as the volume"),
+        "reference": (MAYBE, "as the volume"),
     },
     "EphemeralVolumeSource": {"volumeClaimTemplate": (PLANE, "", "PersistentVolumeClaimTemplate")},
     "PersistentVolumeClaimTemplate": {

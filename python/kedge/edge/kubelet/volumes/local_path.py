@@ -94,8 +94,6 @@ class LocalPath:
             found = self.path / plain_name(name)
             if str(found) not in used and found.exists():
                 found.rename(self.path / f"{_GOING}{name}")
-                if __debug__:
-                    faults.point("volume.local_path.renamed")
         await self._sweep()
 
     async def _sweep(self) -> None:

@@ -139,10 +139,6 @@ class Volumes:
         """
         found = self._sources.get(kind)
         if found is None:
-            if kind == "image":
-                raise VolumeError(
-                    "image volumes are not supported: this node's runtime is not asked to mount images"
-                )
             if kind not in self._plugs:
                 raise VolumeError(f"{kind} is not supported on this node")
             found = self._sources[kind] = self._plugs[kind]()
