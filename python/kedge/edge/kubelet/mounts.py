@@ -28,6 +28,7 @@ def build(
     directory: Path,
     hosts: str | None,
     attempt: int,
+    recursive: bool = False,
 ) -> list[dict[str, Any]]:
     """The mounts of one container; makes the files that they need.
 
@@ -38,6 +39,7 @@ def build(
         directory: the pod's own.
         hosts: what /etc/hosts is to say; none leaves the node's or the image's.
         attempt: which start this is.
+        recursive: whether the runtime makes mounts read-only all through.
 
     Raises:
         ContainerConfigError: a volume is not there or a sub-path leaves it.
@@ -46,7 +48,8 @@ def build(
     found = []
     for number, one in enumerate(container.get("volumeMounts") or []):
         place = directory / "volume-subpaths" / one["name"] / container["name"] / str(number)
-        found.append(_mount(one, place, volumes, variables, is_privileged=is_privileged))
+        made = _mount(one, place, volumes, variables, is_privileged=is_privileged)
+        found.append(made | _all_through(one, made, able=recursive))
     taken = {one["container_path"].rstrip("/") for one in found}
     if hosts is not None and "/etc/hosts" not in taken:
         path = directory / "etc-hosts"
@@ -123,10 +126,6 @@ def _mount(
         raise ContainerConfigError(
             f"volume {name}: Bidirectional mount propagation is available only to privileged containers"
         )
-    if one.get("recursiveReadOnly") == "Enabled":
-        raise ContainerConfigError(
-            f"volume {name}: recursive read-only mounts are not supported by this runtime"
-        )
     if volume.image:
         found = containers.mount("", one["mountPath"], read_only=True, propagation=propagation)
         return found | {
@@ -139,6 +138,20 @@ def _mount(
         read_only=volume.read_only or bool(one.get("readOnly")),
         propagation=propagation,
     )
+
+
+def _all_through(one: dict[str, Any], made: dict[str, Any], *, able: bool) -> dict[str, Any]:
+    """What makes a read-only mount so in what is mounted below it too, if it is to be.
+
+    Raises:
+        ContainerConfigError: it must be, and the runtime cannot.
+    """
+    wanted = one.get("recursiveReadOnly") or "Disabled"
+    if wanted == "Enabled" and not able:
+        text = "recursive read-only mounts are not supported by this node's runtime"
+        raise ContainerConfigError(f"volume {one['name']}: {text}")
+    is_wanted = wanted in ("Enabled", "IfPossible") and made["readonly"] and able
+    return {"recursive_read_only": True} if is_wanted else {}
 
 
 def _sub_path(one: dict[str, Any], variables: Mapping[str, str]) -> str:

@@ -299,10 +299,8 @@ TABLE: dict[str, dict[str, tuple[Any, ...]]] = {
         "name": (YES, ""),
         "readOnly": (YES, ""),
         "recursiveReadOnly": (
-            REFUSED,
-            "Enabled: CreateContainerConfigError; IfPossible is a plain read-only mount",
-            "",
-            ("Enabled",),
+            MAYBE,
+            "Enabled where the runtime cannot: CreateContainerConfigError; IfPossible is then plain read-only",
         ),
         "subPath": (YES, ""),
         "subPathExpr": (YES, ""),

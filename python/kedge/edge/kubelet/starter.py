@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kedge import faults
-from kedge.edge.kubelet import containers, dns, images, lifecycle, mounts, observe, security
+from kedge.edge.kubelet import (
+    containers,
+    dns,
+    images,
+    lifecycle,
+    mounts,
+    observe,
+    sandboxing,
+    security,
+)
 from kedge.edge.kubelet.environment import ContainerConfigError, environment
 from kedge.edge.kubelet.objects import secret
 from kedge.edge.kubelet.security import CreateContainerError
@@ -184,6 +193,15 @@ class Starter:
         recorder.pod(pod, "Started", f"Started container {name}", container=name)
         return observe.with_status(found, status)
 
+    def _is_recursive(self, pod: Pod) -> bool:
+        """Whether the pod's handler makes mounts read-only all through."""
+        handlers = self._tools.facts.abilities.handlers
+        if not handlers:
+            return False
+        name = sandboxing.handler(pod, self._tools.objects, self._tools.facts.abilities)
+        found = handlers.get(name)
+        return found is not None and found.recursive_read_only
+
     def _config(  # noqa: PLR0917 - all of it goes in
         self,
         pod: Pod,
@@ -208,6 +226,7 @@ class Starter:
                 directory=directory,
                 hosts=hosts,
                 attempt=attempt,
+                recursive=self._is_recursive(pod),
             )
             log_directory = Path(layout.log_directory) / container["name"]
             log_directory.mkdir(mode=0o755, parents=True, exist_ok=True)

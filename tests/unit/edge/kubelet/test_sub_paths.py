@@ -102,7 +102,9 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def build(tmp_path: Path, mount: dict[str, object], **container: object) -> list[dict[str, object]]:
+def build(
+    tmp_path: Path, mount: dict[str, object], *, recursive: bool = False, **container: object
+) -> list[dict[str, object]]:
     held = {"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v", **mount}], **container}
     return mounts.build(
         held,
@@ -111,6 +113,7 @@ def build(tmp_path: Path, mount: dict[str, object], **container: object) -> list
         directory=tmp_path,
         hosts=None,
         attempt=0,
+        recursive=recursive,
     )
 
 
@@ -131,9 +134,14 @@ def test_only_a_privileged_container_propagates_its_mounts_to_the_node(tmp_path:
 
 def test_what_the_runtime_cannot_make_read_only_all_through_is_refused(tmp_path: Path) -> None:
     mount = {"readOnly": True, "recursiveReadOnly": "Enabled"}
-    with pytest.raises(ContainerConfigError, match="not supported by this runtime"):
+    with pytest.raises(ContainerConfigError, match="not supported by this node's runtime"):
         build(tmp_path, mount)
-    assert build(tmp_path, mount | {"recursiveReadOnly": "IfPossible"})[0]["readonly"]
+    if_possible = mount | {"recursiveReadOnly": "IfPossible"}
+    found = build(tmp_path, if_possible)[0]
+    assert found["readonly"]
+    assert "recursive_read_only" not in found
+    for one in (mount, if_possible):
+        assert build(tmp_path, one, recursive=True)[0]["recursive_read_only"]
 
 
 def test_a_device_is_for_volume_devices_and_nothing_else_is() -> None:
