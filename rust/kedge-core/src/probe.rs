@@ -53,6 +53,9 @@ pub struct Probe {
     /// HTTP: further headers.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
+    /// HTTP: any answer is a good one, as for the hooks of a container's life.
+    #[serde(default)]
+    pub any_status: bool,
 }
 
 /// Ticket, whether it is healthy, what to show if not.
@@ -140,7 +143,7 @@ async fn http(probe: &Probe) -> Checked {
     for _ in 0..=MAX_REDIRECTS {
         let (status, location) = get(&uri, &probe.headers).await?;
         if !(300..400).contains(&status) || location.is_empty() {
-            let healthy = (200..400).contains(&status);
+            let healthy = probe.any_status || (200..400).contains(&status);
             return if healthy {
                 Ok(())
             } else {
@@ -214,7 +217,7 @@ fn request(
         let wrong = |error: &dyn std::fmt::Display| format!("header {name:?}: {error}");
         let key = HeaderName::try_from(name).map_err(|error| wrong(&error))?;
         let value = HeaderValue::from_str(value).map_err(|error| wrong(&error))?;
-        if key == HOST {
+        if [HOST, USER_AGENT, ACCEPT].contains(&key) {
             found.insert(key, value);
         } else {
             found.append(key, value);
@@ -361,7 +364,8 @@ mod tests {
 
     fn probe(kind: &str, port: u16, path: &str) -> Probe {
         let headers = vec![("X-Test".to_owned(), "1".to_owned())];
-        Probe { kind: kind.into(), host: "127.0.0.1".into(), port, path: path.into(), headers }
+        let host = "127.0.0.1".into();
+        Probe { kind: kind.into(), host, port, path: path.into(), headers, any_status: false }
     }
 
     async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, port: u16) -> String {

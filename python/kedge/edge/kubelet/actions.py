@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kedge import faults
 from kedge.edge.kubelet import (
@@ -23,13 +23,14 @@ from kedge.edge.kubelet import (
 )
 from kedge.edge.kubelet.environment import ContainerConfigError
 from kedge.edge.kubelet.security import CreateContainerError
-from kedge.edge.kubelet.starter import RunContainerError, Starter
+from kedge.edge.kubelet.starter import PostStartHookError, RunContainerError, Starter
 from kedge.edge.kubelet.state import BackOff, Container, ContainerState, Failure
 from kedge.errors import KedgeError, RuntimeFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kedge.edge.kubelet.hooks import Hooks
     from kedge.edge.kubelet.worker import PodWorker
     from kedge.edge.runtime import ContainerStatus
 
@@ -54,6 +55,8 @@ class Memory:
     back_offs: dict[str, BackOff] = field(default_factory=dict)
     kills: dict[str, float] = field(default_factory=dict)
     replaced: set[str] = field(default_factory=set)
+    hooked: set[str] = field(default_factory=set)
+    ending_since: float = 0.0
 
     def forget_failures(self, reasons: Iterable[str]) -> None:
         """Lets what failed for one of these reasons be tried at once."""
@@ -63,7 +66,9 @@ class Memory:
     def delay(self, key: str, first: float) -> float:
         """How long to wait after one more failure of ``key``: doubling from ``first``."""
         earlier = self.failures.get(key)
-        return min(2 * earlier.delay_seconds, MAX_DELAY_SECONDS) if earlier else first
+        if earlier is None or not earlier.delay_seconds:
+            return first
+        return min(2 * earlier.delay_seconds, MAX_DELAY_SECONDS)
 
 
 class Actions:
@@ -78,6 +83,7 @@ class Actions:
         self._tools = worker.tools
         self._starter = Starter(worker.tools)
         self._said: set[str] = set()
+        self._hooks: Hooks | None = None
 
     def _event(
         self, reason: str, message: str, *, container: str = "", warning: bool = True
@@ -242,6 +248,7 @@ class Actions:
         sandbox = worker.sandboxes.get(action.sandbox_id)
         if container is None or sandbox is None:
             return
+        target = self._target(container)
         try:
             worker.pulling.add(name)
             image = await self._starter.image(worker.pod, container)
@@ -255,19 +262,60 @@ class Actions:
                     action.attempt,
                     volumes=worker.volumes or {},
                     created=self._created,
+                    target=target,
                 )
+            await self._after_start(started, container)
         except (images.ImagePullError, images.ImageNeverPullError) as error:
             self._pull_failed(name, container.get("image", ""), error)
         except ContainerConfigError as error:
             self._start_failed(name, error, CONFIG_DELAY_SECONDS)
+        except PostStartHookError as error:
+            worker.log.info("container %s is stopped: its start hook failed: %s", name, error)
         except (CreateContainerError, RunContainerError, RuntimeFailure) as error:
             self._start_failed(name, error, worker.memory.delay(name, FIRST_DELAY_SECONDS))
             await self._look_after_failure(name, action.attempt)
         else:
             worker.memory.failures.pop(name, None)
-            worker.containers[started.id] = started
         if action.back_off is not None:
             worker.memory.back_offs[name] = action.back_off
+
+    async def _after_start(self, started: Container, container: dict[str, Any]) -> None:
+        """Runs the start hook; until it has ended the container counts as created only."""
+        worker, name = self._worker, started.name
+        if not (container.get("lifecycle") or {}).get("postStart"):
+            worker.containers[started.id] = started
+            return
+        hooks = self._load_hooks()
+        worker.pulling.add(name)
+        try:
+            await hooks.after_start(started.id, container)
+        except PostStartHookError as error:
+            worker.pulling.discard(name)
+            worker.fail(name, error.reason, f"PostStartHook failed: {error}", 0.0)
+            grace = lifecycle.grace_seconds(worker.pod)
+            await self.kill_container(
+                plan.KillContainer(started.id, name, grace, "FailedPostStartHook")
+            )
+            raise
+        finally:
+            worker.pulling.discard(name)
+            if worker.containers.get(started.id, started).state is ContainerState.CREATED:
+                worker.containers[started.id] = started
+
+    def _load_hooks(self) -> Hooks:
+        if self._hooks is None:
+            # Few pods have hooks: those that have none do not pay for them.
+            from kedge.edge.kubelet.hooks import Hooks  # noqa: PLC0415
+
+            self._hooks = Hooks(self._worker)
+        return self._hooks
+
+    def _target(self, container: dict[str, Any]) -> str:
+        """The id of the container whose processes an ephemeral one wants to see."""
+        wanted = container.get("targetContainerName")
+        found = self._worker.observed().latest(wanted) if wanted else None
+        is_running = found is not None and found.state is ContainerState.RUNNING
+        return found.id if found is not None and is_running else ""
 
     def _created(self, one: Container) -> None:
         self._worker.containers[one.id] = one
@@ -301,10 +349,14 @@ class Actions:
         self._event("Killing", action.message, container=action.name, warning=False)
         if action.is_replaced:
             worker.memory.replaced.add(action.id)
+        grace = action.grace_seconds
+        spec = lifecycle.find_container(worker.pod, action.name) or {}
+        if grace > 0 and (spec.get("lifecycle") or {}).get("preStop"):
+            grace = await self._load_hooks().finish_stop(action.id, spec, grace)
         if __debug__:
             faults.point("container.stop.asked")
         try:
-            await self._tools.runtime.stop_container(action.id, action.grace_seconds)
+            await self._tools.runtime.stop_container(action.id, grace)
             if __debug__:
                 faults.point("container.stopped")
         except RuntimeFailure as error:
@@ -316,6 +368,19 @@ class Actions:
             return
         await self.refresh_container(action.id)
         worker.memory.kills.pop(action.id, None)
+
+    def run_stop_hook(self, action: plan.RunStopHook) -> None:
+        """Begins the hook of a container that is stopped later."""
+        self._worker.memory.hooked.add(action.id)
+        spec = lifecycle.find_container(self._worker.pod, action.name)
+        if spec is not None:
+            self._load_hooks().begin_stop(action.id, spec, action.grace_seconds)
+
+    def container_ended(self, container_id: str) -> None:
+        """Whatever hook of it still runs is over."""
+        self._worker.memory.hooked.discard(container_id)
+        if self._hooks is not None:
+            self._hooks.cut(container_id)
 
     async def remove_container(self, action: plan.RemoveContainer) -> None:
         """Removes a container that does not run."""

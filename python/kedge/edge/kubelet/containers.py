@@ -158,6 +158,13 @@ def _overhead(pod: Pod) -> dict[str, Any]:
     return {"overhead": found}
 
 
+def share_processes(config: dict[str, Any], target: str) -> None:
+    """Puts a container among the processes of another, unless the whole pod shares them anyway."""
+    options = config["linux"]["security_context"]["namespace_options"]
+    if target and options["pid"] == security.NAMESPACE_CONTAINER:
+        options |= {"pid": security.NAMESPACE_TARGET, "target_id": target}
+
+
 def termination_path(container: dict[str, Any]) -> str:
     """Where a container may leave its last words."""
     return container.get("terminationMessagePath") or "/dev/termination-log"

@@ -100,12 +100,7 @@ class Recorder:
             "uid": metadata["uid"],
         }
         if container:
-            initial = any(
-                one["name"] == container for one in pod["spec"].get("initContainers") or []
-            )
-            involved["fieldPath"] = (
-                f"spec.{'initContainers' if initial else 'containers'}{{{container}}}"
-            )
+            involved["fieldPath"] = f"spec.{_field(pod, container)}{{{container}}}"
         self._record(involved, metadata["namespace"], reason, message, warning=warning)
 
     def node(self, reason: str, message: str, *, warning: bool = False) -> None:
@@ -196,6 +191,14 @@ class Recorder:
             if len(new) > len(kept):
                 metrics.count("kedge_events_dropped_total", len(new) - len(kept))
             _log.warning("events wait, the store does not take them: %s", error)
+
+
+def _field(pod: dict[str, Any], container: str) -> str:
+    """The list of the pod's spec that a container is in."""
+    for kind in ("initContainers", "ephemeralContainers"):
+        if any(one["name"] == container for one in pod["spec"].get(kind) or []):
+            return kind
+    return "containers"
 
 
 def _shorten(table: OrderedDict[Any, Any]) -> None:

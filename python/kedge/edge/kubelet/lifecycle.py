@@ -30,14 +30,25 @@ def containers(pod: Pod) -> list[dict[str, Any]]:
     return pod["spec"].get("containers") or []
 
 
-def every_container(pod: Pod) -> Iterator[dict[str, Any]]:
-    """Initial ones in order, then the regular ones."""
+def ephemeral_containers(pod: Pod) -> list[dict[str, Any]]:
+    """The containers that were added to the running pod, to look into it."""
+    return pod["spec"].get("ephemeralContainers") or []
+
+
+def lasting_containers(pod: Pod) -> Iterator[dict[str, Any]]:
+    """Those that the pod was created with: initial ones in order, then the regular ones."""
     yield from init_containers(pod)
     yield from containers(pod)
 
 
+def every_container(pod: Pod) -> Iterator[dict[str, Any]]:
+    """Initial ones in order, the regular ones, the ephemeral ones."""
+    yield from lasting_containers(pod)
+    yield from ephemeral_containers(pod)
+
+
 def find_container(pod: Pod, name: str) -> dict[str, Any] | None:
-    """The container of that name, initial or regular."""
+    """The container of that name, of whatever kind."""
     return next((one for one in every_container(pod) if one["name"] == name), None)
 
 
@@ -46,16 +57,29 @@ def is_initial(pod: Pod, container: dict[str, Any]) -> bool:
     return any(one is container for one in init_containers(pod))
 
 
+def is_ephemeral(pod: Pod, container: dict[str, Any]) -> bool:
+    """Whether this is one of the pod's ephemeral containers, by identity."""
+    return any(one is container for one in ephemeral_containers(pod))
+
+
 def is_sidecar(container: dict[str, Any]) -> bool:
     """Whether an initial container keeps running beside the regular ones."""
     return bool(container.get("restartPolicy") == "Always")
 
 
+def sidecars(pod: Pod) -> list[dict[str, Any]]:
+    """The initial containers that run as long as the regular ones, in order of their start."""
+    return [one for one in init_containers(pod) if is_sidecar(one)]
+
+
 def restart_policy(pod: Pod, container: dict[str, Any]) -> str:
-    """What decides over another start of this container."""
-    if container.get("restartPolicy"):
-        return "Always"
-    policy: str = pod["spec"].get("restartPolicy") or "Always"
+    """What decides over another start of this container, when none of its rules does."""
+    if is_ephemeral(pod, container):
+        return "Never"
+    policy: str = container.get("restartPolicy") or ""
+    if policy:
+        return policy
+    policy = pod["spec"].get("restartPolicy") or "Always"
     if policy == "Always" and is_initial(pod, container):
         return "OnFailure"
     return policy
@@ -104,6 +128,8 @@ def should_run(pod: Pod, container: dict[str, Any], latest: Container | None) ->
     """Whether the container is to run, now or after its back-off."""
     if latest is None or latest.state is not ContainerState.EXITED:
         return True
+    if any(_matches(rule, latest.exit_code) for rule in container.get("restartPolicyRules") or []):
+        return True
     match restart_policy(pod, container):
         case "Never":
             return False
@@ -111,6 +137,19 @@ def should_run(pod: Pod, container: dict[str, Any], latest: Container | None) ->
             return latest.exit_code != 0
         case _:
             return True
+
+
+def _matches(rule: dict[str, Any], exit_code: int) -> bool:
+    """Whether a rule of ``restartPolicyRules`` asks for another start; ``Restart`` is all it can."""
+    codes = rule.get("exitCodes") or {}
+    is_listed = exit_code in (codes.get("values") or [])
+    match codes.get("operator"):
+        case "In":
+            return is_listed
+        case "NotIn":
+            return not is_listed
+        case _:
+            return False
 
 
 def has_failed_to_initialize(pod: Pod, observed: Observed) -> bool:
@@ -142,6 +181,17 @@ def is_finished(pod: Pod, observed: Observed) -> bool:
     return all(latest is not None and not should_run(pod, one, latest) for one, latest in regular)
 
 
+def is_ending(pod: Pod, observed: Observed, now: float) -> bool:
+    """Whether all of the pod's containers are to end."""
+    return (
+        observed.is_gone
+        or observed.ended is not None
+        or is_terminating(pod)
+        or has_exceeded_deadline(pod, observed.started_at, now)
+        or is_finished(pod, observed)
+    )
+
+
 def is_initialized(pod: Pod, observed: Observed) -> bool:
     """Whether the regular containers may start, or have, in the present sandbox.
 
@@ -163,6 +213,12 @@ def is_initialized(pod: Pod, observed: Observed) -> bool:
         elif latest.state is not ContainerState.EXITED or latest.exit_code != 0:
             return False
     return True
+
+
+def container_statuses(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """The statuses of all containers, of every kind."""
+    kinds = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+    return [one for kind in kinds for one in status.get(kind) or []]
 
 
 def parse_time(text: str | None) -> float:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from kedge.edge.kubelet.volumes import Prepared
 
 MAX_MESSAGE_BYTES = 4096
-MAX_LOG_TAIL_BYTES = 2048
+MAX_LOG_BYTES = 2048
+MAX_LOG_LINES = 80
+MAX_TAIL_BYTES = 32 * 1024
+"""How much of a log is looked at for its last lines: they carry times and marks."""
 
 
 def build(
@@ -184,8 +187,18 @@ def read_last_words(path: Path, log: Path | None) -> str:
     text = _tail(path, MAX_MESSAGE_BYTES)
     if text or log is None:
         return text
-    lines = _tail(log, MAX_LOG_TAIL_BYTES).splitlines()
-    return "\n".join(line.split(" ", 3)[-1] for line in lines if line.count(" ") >= 3)
+    return _last_lines(_tail(log, MAX_TAIL_BYTES))
+
+
+def _last_lines(text: str) -> str:
+    """The end of what a container wrote, from its log in CRI's form (``time stream F|P words``)."""
+    parts = [line.split(" ", 3) for line in text.splitlines()]
+    written = "".join(
+        part[3] + ("" if part[2] == "P" else "\n") for part in parts if len(part) == 4
+    )
+    lines = written.splitlines(keepends=True)[-MAX_LOG_LINES:]
+    last = "".join(lines).removesuffix("\n").encode()[-MAX_LOG_BYTES:]
+    return last.decode("utf-8", "ignore")
 
 
 def _tail(path: Path, limit: int) -> str:

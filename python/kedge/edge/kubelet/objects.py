@@ -91,8 +91,9 @@ def references(pod: Pod) -> frozenset[ObjectKey]:
         claim = _claim(pod, volume)
         if claim:
             found.update((_VOLUMES, ObjectKey("", "persistentvolumeclaims", namespace, claim)))
-    for container in (spec.get("initContainers") or []) + (spec.get("containers") or []):
-        found.update(_environment(namespace, container))
+    for kind in ("initContainers", "containers", "ephemeralContainers"):
+        for container in spec.get(kind) or []:
+            found.update(_environment(namespace, container))
     return frozenset(found)
 
 

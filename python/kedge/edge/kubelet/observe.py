@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kedge.edge.kubelet import labels
+from kedge.edge.kubelet import labels, lifecycle
 from kedge.edge.kubelet.lifecycle import parse_time
 from kedge.edge.kubelet.state import Container, ContainerState, Sandbox
 
@@ -78,9 +78,7 @@ def lost(status: dict[str, Any], known_ids: Iterable[str]) -> list[Container]:
     """
     known = set(known_ids)
     found = []
-    for one in (status.get("initContainerStatuses") or []) + (
-        status.get("containerStatuses") or []
-    ):
+    for one in lifecycle.container_statuses(status):
         count = int(one.get("restartCount", 0))
         state, last = one.get("state") or {}, one.get("lastState") or {}
         newest = _ended(one, state, count, one.get("containerID", ""))

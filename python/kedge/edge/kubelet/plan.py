@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kedge.edge.kubelet import lifecycle
+from kedge.edge.kubelet import lifecycle, stopping
 from kedge.edge.kubelet.state import (
     BackOff,
     Container,
@@ -80,6 +80,15 @@ class KillContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class RunStopHook:
+    """The hook of a sidecar whose turn to be stopped is still to come."""
+
+    id: str
+    name: str
+    grace_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveContainer:
     """Remove a container that does not run."""
 
@@ -111,6 +120,7 @@ Action = (
     | RemoveSandbox
     | StartContainer
     | KillContainer
+    | RunStopHook
     | RemoveContainer
     | ReleaseVolumes
     | CleanUp
@@ -151,12 +161,9 @@ def _gather(actions: list[Action]) -> tuple[Action, ...]:
 
 
 def _terminate(pod: Pod, observed: Observed, now: float) -> list[Action]:
-    grace = lifecycle.grace_seconds(pod)
-    regular = {one["name"] for one in lifecycle.containers(pod)}
     alive = _alive(observed)
     if alive:
-        first = [one for one in alive if one.name in regular] or alive
-        return _kills(first, observed, grace, now, STOPPING_MESSAGE)
+        return _stop(pod, alive, observed, now, STOPPING_MESSAGE)
     if observed.busy:
         return []
     if observed.sandboxes:
@@ -182,12 +189,32 @@ def _wind_down(
 ) -> list[Action]:
     alive = _alive(observed)
     if alive:
-        seconds = lifecycle.grace_seconds(pod) if grace is None else grace
-        return _kills(alive, observed, seconds, now, why)
+        return _stop(pod, alive, observed, now, why, grace)
     sandbox = observed.sandbox()
     if sandbox is not None and not observed.busy:
         return _unless_waiting(SANDBOX, StopSandbox(sandbox.id), observed, now)
     return []
+
+
+def _stop(  # noqa: PLR0917 - all of it decides
+    pod: Pod,
+    alive: list[Container],
+    observed: Observed,
+    now: float,
+    message: str,
+    grace: int | None = None,
+) -> list[Action]:
+    """Stops what is due of a pod that ends; sidecars that wait run their hooks already."""
+    seconds = lifecycle.grace_seconds(pod) if grace is None else grace
+    due = stopping.turn(pod, alive)
+    actions: list[Action] = []
+    for one in due:
+        left = stopping.seconds_left(pod, one.name, seconds, observed.ending_since, now)
+        actions += _kills([one], observed, left, now, message)
+    for one in stopping.waiting_hooks(pod, alive, due):
+        if one.id not in observed.hooked:
+            actions.append(RunStopHook(one.id, one.name, seconds))
+    return actions
 
 
 def _alive(observed: Observed) -> list[Container]:
@@ -198,10 +225,10 @@ def _alive(observed: Observed) -> list[Container]:
 def _kills(
     containers: list[Container], observed: Observed, grace: int, now: float, message: str
 ) -> list[Action]:
-    """A stop for each container, unless one is running that ends as early."""
+    """A stop for each container, unless one is running that ends as early, to the second."""
     actions: list[Action] = []
     for one in containers:
-        if observed.kills.get(one.id, NEVER) > now + grace:
+        if observed.kills.get(one.id, NEVER) >= now + grace + 1:
             kill = KillContainer(one.id, one.name, grace, message.format(name=one.name))
             actions += _unless_waiting(one.id, kill, observed, now)
     return actions
@@ -219,9 +246,9 @@ def _converge(pod: Pod, observed: Observed, now: float) -> list[Action]:
             return _unless_waiting(SANDBOX, CreateSandbox(_next_attempt(observed)), observed, now)
     if sandbox is None:
         return []
-    actions = _tidy(observed, now)
+    actions = _tidy(observed, now) + _look_in(pod, sandbox, observed, now)
     if lifecycle.is_initialized(pod, observed):
-        for container in lifecycle.every_container(pod):
+        for container in lifecycle.lasting_containers(pod):
             if lifecycle.is_sidecar(container) or not lifecycle.is_initial(pod, container):
                 actions += _advance(pod, container, sandbox, observed, now)
     else:
@@ -255,6 +282,16 @@ def _tidy(observed: Observed, now: float) -> list[Action]:
             actions.append(Wait(one.finished_at + observed.dead_age_seconds))
         elif one.state is ContainerState.CREATED or is_surplus:
             actions += _unless_waiting(one.id, RemoveContainer(one.id, one.name), observed, now)
+    return actions
+
+
+def _look_in(pod: Pod, sandbox: Sandbox, observed: Observed, now: float) -> list[Action]:
+    """Starts ephemeral containers, also while the pod initializes; each of them only once."""
+    actions: list[Action] = []
+    for container in lifecycle.ephemeral_containers(pod):
+        name = container["name"]
+        if name not in observed.busy and observed.latest(name) is None:
+            actions += _start(name, 0, sandbox, None, observed, now)
     return actions
 
 
@@ -326,7 +363,7 @@ def _check(
         return _unless_waiting(latest.id, kill, observed, now)
     health = observed.health.get(latest.id)
     if health is not None and not health.alive:
-        probe = container.get("livenessProbe") or {}
+        probe = container.get(f"{health.probe or 'liveness'}Probe") or {}
         grace = int(probe.get("terminationGracePeriodSeconds", grace))
         return _kills(
             [latest],

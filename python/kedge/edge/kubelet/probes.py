@@ -106,30 +106,38 @@ class Prober:
         self._unhealthy = unhealthy
         self.health = initial_health(container)
 
-    async def run(self, started_seconds_ago: float, known_ready: bool) -> None:  # noqa: FBT001
+    async def run(
+        self,
+        started_seconds_ago: float,
+        known_ready: bool,  # noqa: FBT001
+        spread: float = 0.0,
+    ) -> None:
         """Probes until cancelled, or until the container has failed its liveness or startup probe.
 
         Args:
             started_seconds_ago: the container's age, for the initial delays after an agent's restart.
             known_ready: it was ready when last reported; it stays so until a probe says otherwise.
+            spread: the share of a period, 0 to 1, that the first attempts wait.
         """
         if known_ready:
             self._set(replace(self.health, started=True, ready=True))
         if not self.health.started:
-            await self._loop(STARTUP, started_seconds_ago)
+            await self._loop(STARTUP, started_seconds_ago, spread)
             if not self.health.alive:
                 return
             started_seconds_ago = float("inf")
         tasks = [kind for kind in (READINESS, LIVENESS) if _FIELDS[kind] in self._container]
         async with asyncio.TaskGroup() as group:
             for kind in tasks:
-                group.create_task(self._loop(kind, started_seconds_ago))
+                group.create_task(self._loop(kind, started_seconds_ago, spread))
 
-    async def _loop(self, kind: str, age: float) -> None:
+    async def _loop(self, kind: str, age: float, spread: float) -> None:
         probe = self._container[_FIELDS[kind]]
         rule = Rule.of(probe)
         tally = Tally(good=self.health.ready if kind == READINESS else kind == LIVENESS)
-        await asyncio.sleep(max(0.0, rule.initial_delay_seconds - age))
+        await asyncio.sleep(
+            max(0.0, rule.initial_delay_seconds - age) + spread * rule.period_seconds
+        )
         failures = 0
         while True:
             ok, output = await checks.check(
@@ -150,7 +158,13 @@ class Prober:
             return False
         if is_over:
             self._set(
-                replace(self.health, alive=False, ready=False, message=f"failed {kind} probe")
+                replace(
+                    self.health,
+                    alive=False,
+                    ready=False,
+                    message=f"failed {kind} probe",
+                    probe=kind,
+                )
             )
             return True
         if kind == STARTUP and tally.good:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from binascii import crc32
 from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet import lifecycle, probes
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class _Inside:
-    """A container as its probes see it."""
+class Inside:
+    """A container as its probes and hooks see it."""
 
     def __init__(self, worker: PodWorker, container_id: str) -> None:
         self._worker = worker
@@ -55,6 +56,7 @@ class Probing:
     def __init__(self, worker: PodWorker) -> None:
         self._worker = worker
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._adopted = frozenset(worker.containers)
         self.health: dict[str, Health] = {}
 
     def follow(self, observed: Observed) -> None:
@@ -89,17 +91,17 @@ class Probing:
                 self._worker.pod, "Unhealthy", text, container=one.name, warning=True
             )
 
-        target = _Inside(self._worker, one.id)
+        target = Inside(self._worker, one.id)
         prober = probes.Prober(spec, target, changed=changed, unhealthy=unhealthy)
         age = max(0.0, self._worker.tools.clock() - one.started_at)
-        self._tasks[one.id] = self._worker.spawn(prober.run(age, self._was_ready(one)))
+        # A restarted agent finds many containers at once: their probes are spread.
+        spread = crc32(one.id.encode()) / 2**32 if one.id in self._adopted else 0.0
+        self._tasks[one.id] = self._worker.spawn(prober.run(age, self._was_ready(one), spread))
 
     def _was_ready(self, one: Container) -> bool:
         """Whether the last report, perhaps of an earlier agent, had this very container ready."""
         status = self._worker.status
-        for found in (status.get("initContainerStatuses") or []) + (
-            status.get("containerStatuses") or []
-        ):
+        for found in lifecycle.container_statuses(status):
             if found.get("name") == one.name and str(found.get("containerID", "")).endswith(one.id):
                 return bool(found.get("ready"))
         return False

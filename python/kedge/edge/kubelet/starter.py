@@ -42,6 +42,12 @@ class RunContainerError(RuntimeFailure):
     reason: ClassVar[str] = "RunContainerError"
 
 
+class PostStartHookError(RuntimeFailure):
+    """The container's start hook failed."""
+
+    reason: ClassVar[str] = "PostStartHookError"
+
+
 class Starter:
     """Starts the containers of one pod.
 
@@ -134,6 +140,7 @@ class Starter:
         *,
         volumes: Mapping[str, Prepared],
         created: Callable[[Container], None],
+        target: str = "",
     ) -> Container:
         """Creates and starts the container; as it is right after that.
 
@@ -145,6 +152,7 @@ class Starter:
             attempt: which start this is.
             volumes: the pod's, by name.
             created: told of the container as soon as it exists.
+            target: the id of the container whose processes it shares, for an ephemeral one.
 
         Raises:
             ContainerConfigError: something that it needs is missing or wrong.
@@ -153,8 +161,12 @@ class Starter:
         """
         runtime, recorder, name = self._tools.runtime, self._tools.recorder, container["name"]
         security.check(pod, container, image, self._tools.facts.security)
+        wanted = container.get("targetContainerName")
+        if wanted and not target:
+            raise ContainerConfigError(f"unable to find target container {wanted}")
         layout = self.layout(pod)
         config = self._config(pod, container, sandbox, image, attempt, layout, volumes)
+        containers.share_processes(config, target)
         if __debug__:
             faults.point("container.files.made")
         try:

@@ -94,13 +94,15 @@ class BackOff:
 class Health:
     """What the probes of one container id have found.
 
-    ``started`` and ``ready`` are true for a container without the probe in question.
+    ``started`` and ``ready`` are true for a container without the probe in question; ``probe`` is the
+    one that found it not alive.
     """
 
     started: bool = True
     ready: bool = True
     alive: bool = True
     message: str = ""
+    probe: str = ""
 
 
 class Resize(NamedTuple):
@@ -154,6 +156,8 @@ class Observed:
         kills: by container id: when the running stop reaches its end; a plan asks for an earlier
             one only.
         replaced: container ids that were stopped because their definition changed.
+        hooked: container ids whose stop hook was begun before their turn.
+        ending_since: when the pod's end began; 0 while it lives.
         started_at: when the agent first took the pod up; 0 before.
         token_expired: the pod runs with a ServiceAccount token past its time.
         ended: the node itself ended the pod, or never took it.
@@ -174,6 +178,8 @@ class Observed:
     health: Mapping[str, Health] = field(default_factory=dict)
     kills: Mapping[str, float] = field(default_factory=dict)
     replaced: frozenset[str] = frozenset()
+    hooked: frozenset[str] = frozenset()
+    ending_since: float = 0.0
     started_at: float = 0.0
     token_expired: bool = False
     ended: Ended | None = None

@@ -11,27 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from kedge.edge.kubelet import lifecycle
+from kedge.edge.kubelet.conditions import OWN, conditions
 from kedge.edge.kubelet.lifecycle import format_time
-from kedge.edge.kubelet.state import Container, ContainerState, Ended, Observed, Pod, Resize
+from kedge.edge.kubelet.state import Container, ContainerState, Ended, Observed, Pod
 
 Status = dict[str, Any]
+FINAL = ("Succeeded", "Failed")
 
-TOKEN_EXPIRED = "kedge.io/ServiceAccountTokenExpired"  # noqa: S105 - the name of a condition
-"""Condition of a pod that runs with a kept, expired token until the cloud renews it."""
-
-PENDING, GOING_ON = "PodResizePending", "PodResizeInProgress"
-DISRUPTED = "DisruptionTarget"
-OWN_CONDITIONS = frozenset(
-    {
-        PENDING,
-        GOING_ON,
-        "PodReadyToStartContainers",
-        "Initialized",
-        "Ready",
-        "ContainersReady",
-        TOKEN_EXPIRED,
-    }
-)
+MAX_MESSAGES_BYTES = 12 * 1024
+"""Of all termination messages of a pod; each container has its share."""
+DEADLINE_REASON = "DeadlineExceeded"
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 
@@ -64,25 +53,29 @@ def pod_status(pod: Pod, observed: Observed, previous: Status, host: Host, now: 
         _container_status(pod, one, observed, previous, host, now)
         for one in lifecycle.containers(pod)
     ]
-    is_late = ended is None and lifecycle.has_exceeded_deadline(pod, observed.started_at, now)
-    phase = "Failed" if is_late else _phase(pod, observed, regular)
-    if previous.get("phase") in ("Succeeded", "Failed") and lifecycle.is_finished(pod, observed):
-        phase = previous["phase"]
+    ephemeral = [
+        _ephemeral(_container_status(pod, one, observed, previous, host, now))
+        for one in lifecycle.ephemeral_containers(pod)
+    ]
+    phase, is_late = _phase_now(pod, observed, regular, previous, now)
     if ended is not None and ended.is_final and not _runs(observed):
         phase = "Failed"
     status: Status = {"phase": phase, "startTime": format_time(observed.started_at or now)}
     if is_late:
-        status |= {"reason": "DeadlineExceeded", "message": DEADLINE_MESSAGE}
+        status |= {"reason": DEADLINE_REASON, "message": DEADLINE_MESSAGE}
     elif ended is not None and not _runs(observed):
         status |= {"reason": ended.reason, "message": ended.message}
     if pod["metadata"].get("generation"):
         status["observedGeneration"] = pod["metadata"]["generation"]
-    status["conditions"] = _conditions(pod, observed, phase, initial, regular, previous, now)
+    status["conditions"] = conditions(pod, observed, phase, initial, regular, previous, now)
     status |= _addresses(pod, observed, previous, host)
     status["qosClass"] = (pod.get("status") or {}).get("qosClass") or qos_class(pod)
     if initial:
         status["initContainerStatuses"] = initial
+    if ephemeral:
+        status["ephemeralContainerStatuses"] = ephemeral
     status["containerStatuses"] = regular
+    _bound_messages([*initial, *regular, *ephemeral])
     return status
 
 
@@ -99,7 +92,7 @@ def _never_taken(pod: Pod, observed: Observed, ended: Ended, now: float) -> Stat
         "message": ended.message,
         "startTime": format_time(observed.started_at or now),
         "qosClass": (pod.get("status") or {}).get("qosClass") or qos_class(pod),
-        "conditions": [one for one in foreign if one["type"] not in OWN_CONDITIONS],
+        "conditions": [one for one in foreign if one["type"] not in OWN],
     }
 
 
@@ -107,7 +100,7 @@ def qos_class(pod: Pod) -> str:
     """Guaranteed, Burstable or BestEffort, from the pod's own resources, else its containers'."""
     has_any, is_guaranteed = False, True
     own = pod["spec"].get("resources")
-    for container in [{"resources": own}] if own else lifecycle.every_container(pod):
+    for container in [{"resources": own}] if own else lifecycle.lasting_containers(pod):
         resources = container.get("resources") or {}
         limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
         for name in ("cpu", "memory"):
@@ -158,10 +151,14 @@ def _container_status(  # noqa: PLR0917 - all of it decides
     )
 
 
+def _ephemeral(status: Status) -> Status:
+    """An ephemeral container is never ready, and nobody waits for its start."""
+    del status["started"]
+    return status | {"ready": False}
+
+
 def _restart_count(previous: Status, name: str) -> int:
-    for one in (previous.get("containerStatuses") or []) + (
-        previous.get("initContainerStatuses") or []
-    ):
+    for one in lifecycle.container_statuses(previous):
         if one.get("name") == name:
             return int(one.get("restartCount", 0))
     return 0
@@ -240,6 +237,39 @@ def _terminated(one: Container, host: Host) -> Status:
     return {"terminated": details}
 
 
+def _bound_messages(statuses: list[Status]) -> None:
+    """Cuts termination messages to their container's share of what a pod may say."""
+    share = MAX_MESSAGES_BYTES // max(1, len(statuses))
+    for one in statuses:
+        for state in (one["state"], one["lastState"]):
+            message = (state.get("terminated") or {}).get("message", "")
+            if len(message.encode()) > share:
+                cut = message.encode()[:share].decode("utf-8", "ignore")
+                state["terminated"]["message"] = cut
+
+
+def _phase_now(
+    pod: Pod, observed: Observed, regular: list[Status], previous: Status, now: float
+) -> tuple[str, bool]:
+    """The phase to report, and whether the pod ran over its deadline.
+
+    A phase that is final stays. It is said only when nothing of the pod runs any more: who waits
+    for the end may take its place and its resources.
+    """
+    before = previous.get("phase")
+    has_ended = before in FINAL
+    is_late = observed.ended is None and lifecycle.has_exceeded_deadline(
+        pod, observed.started_at, now
+    )
+    if has_ended and lifecycle.is_finished(pod, observed):
+        return str(before), previous.get("reason") == DEADLINE_REASON
+    phase = "Failed" if is_late else _phase(pod, observed, regular)
+    runs = (ContainerState.RUNNING, ContainerState.UNKNOWN)
+    if phase in FINAL and not has_ended and any(one.state in runs for one in observed.containers):
+        return str(before or "Running"), False
+    return phase, is_late
+
+
 def _phase(pod: Pod, observed: Observed, regular: list[Status]) -> str:
     if lifecycle.has_failed_to_initialize(pod, observed):
         return "Failed"
@@ -263,63 +293,6 @@ def _phase(pod: Pod, observed: Observed, regular: list[Status]) -> str:
     return "Running" if ended else "Pending"
 
 
-def _conditions(  # noqa: PLR0917 - all of it decides
-    pod: Pod,
-    observed: Observed,
-    phase: str,
-    initial: list[Status],
-    regular: list[Status],
-    previous: Status,
-    now: float,
-) -> list[Status]:
-    is_networked = observed.sandbox() is not None
-    conditions = [_condition("PodReadyToStartContainers", holds=is_networked)]
-    not_initial = [one["name"] for one in initial if not one["ready"]]
-    if phase == "Succeeded":
-        conditions.append(_condition("Initialized", holds=True, reason="PodCompleted"))
-    elif lifecycle.is_initialized(pod, observed):
-        conditions.append(_condition("Initialized", holds=True))
-    else:
-        text = f"containers with incomplete status: [{' '.join(not_initial)}]"
-        conditions.append(
-            _condition("Initialized", holds=False, reason="ContainersNotInitialized", message=text)
-        )
-    conditions += _readiness(pod, phase, initial, regular)
-    earlier = {one["type"]: one for one in previous.get("conditions") or []}
-    if observed.token_expired:
-        text = "the kept service account token has expired; it is renewed when the cloud is back"
-        conditions.append(
-            _condition(TOKEN_EXPIRED, holds=True, reason="CloudUnreachable", message=text)
-        )
-    elif TOKEN_EXPIRED in earlier:
-        conditions.append(_condition(TOKEN_EXPIRED, holds=False, reason="Renewed"))
-    own = OWN_CONDITIONS
-    if observed.resize is not None:
-        conditions += _resize_conditions(pod, observed.resize)
-    if observed.ended is not None and observed.ended.is_disruption:
-        conditions.append(_disruption(observed.ended))
-        own |= {DISRUPTED}
-    for one in conditions:
-        same = earlier.get(one["type"])
-        kept = same.get("lastTransitionTime") if same and same["status"] == one["status"] else None
-        one["lastTransitionTime"] = kept or format_time(now)
-    foreign = (pod.get("status") or {}).get("conditions") or []
-    return conditions + [one for one in foreign if one["type"] not in own]
-
-
-def _resize_conditions(pod: Pod, resize: Resize) -> list[Status]:
-    found = []
-    if resize.pending:
-        found.append(_condition(PENDING, holds=True, reason=resize.pending, message=resize.message))
-    if resize.is_going_on:
-        reason = "Error" if resize.error else ""
-        found.append(_condition(GOING_ON, holds=True, reason=reason, message=resize.error))
-    if pod["metadata"].get("generation"):
-        for one in found:
-            one["observedGeneration"] = pod["metadata"]["generation"]
-    return found
-
-
 def _resources(container: dict[str, Any]) -> Status:
     """What a container has been given."""
     found = container.get("resources") or {}
@@ -328,47 +301,6 @@ def _resources(container: dict[str, Any]) -> Status:
     return {"resources": found} | (
         {"allocatedResources": found["requests"]} if found.get("requests") else {}
     )
-
-
-def _disruption(ended: Ended) -> Status:
-    """That the pod did not end by its own doing."""
-    return _condition(DISRUPTED, holds=True, reason="TerminationByKubelet", message=ended.message)
-
-
-def _readiness(pod: Pod, phase: str, initial: list[Status], regular: list[Status]) -> list[Status]:
-    sidecars = {one["name"] for one in lifecycle.init_containers(pod) if lifecycle.is_sidecar(one)}
-    counted = [one for one in initial if one["name"] in sidecars] + regular
-    unready = [one["name"] for one in counted if not one["ready"]]
-    if phase == "Succeeded":
-        return [
-            _condition(kind, holds=False, reason="PodCompleted")
-            for kind in ("Ready", "ContainersReady")
-        ]
-    if phase == "Failed":
-        return [
-            _condition(kind, holds=False, reason="PodFailed")
-            for kind in ("Ready", "ContainersReady")
-        ]
-    if unready:
-        text = f"containers with unready status: [{' '.join(unready)}]"
-        return [
-            _condition(kind, holds=False, reason="ContainersNotReady", message=text)
-            for kind in ("Ready", "ContainersReady")
-        ]
-    return [_condition("Ready", holds=True), _condition("ContainersReady", holds=True)]
-
-
-def _condition(kind: str, *, holds: bool, reason: str = "", message: str = "") -> Status:
-    condition: Status = {
-        "type": kind,
-        "status": "True" if holds else "False",
-        "lastProbeTime": None,
-    }
-    if reason:
-        condition["reason"] = reason
-    if message:
-        condition["message"] = message
-    return condition
 
 
 def _addresses(pod: Pod, observed: Observed, previous: Status, host: Host) -> Status:

@@ -24,7 +24,7 @@ from kedge.edge.kubelet.state import (
     Pod,
     Sandbox,
 )
-from kedge.edge.kubelet.status import Status, pod_status
+from kedge.edge.kubelet.status import DEADLINE_MESSAGE, DEADLINE_REASON, Status, pod_status
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -115,6 +115,8 @@ class PodWorker:
             before.get(field) != after.get(field) for field in ("annotations", "labels")
         ):
             self._acting.refresh_volumes()  # the downward API shows them
+        if self.volumes is not None:
+            self._acting.say_unhonoured()
         self.wake()
 
     def gone(self) -> None:
@@ -163,10 +165,12 @@ class PodWorker:
             self.tools.log_ended(container_id)
             self.containers.pop(container_id, None)
             self.memory.kills.pop(container_id, None)
+            self._acting.container_ended(container_id)
         else:
             self.containers[container_id] = container
             if container.state is ContainerState.EXITED:
                 self.memory.kills.pop(container_id, None)
+                self._acting.container_ended(container_id)
         self.wake()
 
     async def refresh_container(self, container_id: str) -> None:
@@ -217,7 +221,9 @@ class PodWorker:
             self.resizing.follow(now, self.tools.others(self.uid))
             observed = self.observed()
         self._report(observed, now)
-        if self.is_ending() or self.ended is not None:
+        is_ending = lifecycle.is_ending(self.pod, observed, now)
+        self.memory.ending_since = (self.memory.ending_since or now) if is_ending else 0.0
+        if is_ending:
             for name in self.pulling:
                 self.busy[name].cancel()
         for action in plan.plan(self.pod, observed, now):
@@ -264,6 +270,8 @@ class PodWorker:
             health=self.probing.health,
             kills=self.memory.kills,
             replaced=frozenset(self.memory.replaced),
+            hooked=frozenset(self.memory.hooked),
+            ending_since=self.memory.ending_since,
             started_at=self.started_at,
             token_expired=self.token_expired,
             ended=self.ended,
@@ -283,6 +291,8 @@ class PodWorker:
         self._say_back_offs(status)
         if status["phase"] in ("Succeeded", "Failed"):
             self.tools.host_ports.release(self.uid)
+        if status.get("reason") == DEADLINE_REASON != self.status.get("reason"):
+            self.tools.recorder.pod(self.pod, DEADLINE_REASON, DEADLINE_MESSAGE)
         self.status = status
         self.tools.reporter.pod_status(self.pod, status, urgent=urgent)
 
@@ -319,6 +329,8 @@ class PodWorker:
             case plan.KillContainer():
                 self.memory.kills[action.id] = now + action.grace_seconds
                 self._run("", acting.kill_container(action))
+            case plan.RunStopHook():
+                acting.run_stop_hook(action)
             case plan.RemoveContainer():
                 self._run(action.name, acting.remove_container(action))
             case plan.ReleaseVolumes():
@@ -406,9 +418,8 @@ def _is_urgent(after: Status) -> bool:
 
 def _waiting_reasons(status: Status) -> dict[str, str]:
     """Why containers wait, by name."""
-    found = (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or [])
     return {
         one["name"]: one["state"]["waiting"].get("reason", "")
-        for one in found
+        for one in lifecycle.container_statuses(status)
         if "waiting" in one["state"]
     }

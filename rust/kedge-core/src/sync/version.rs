@@ -4,8 +4,8 @@
 //! A node needs what is asked of it, not what it reported itself, and a change that does not
 //! concern it must not cross the link. So every object leaves without `metadata.managedFields`,
 //! and Pods and Nodes also without `metadata.resourceVersion` and `status` (of a Pod that has
-//! ended, `status.phase` stays). The version of an object is the hash of these bytes, so neither
-//! end stores one.
+//! ended, `status.phase` stays; of one with readiness gates, whether their conditions hold). The
+//! version of an object is the hash of these bytes, so neither end stores one.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -24,14 +24,34 @@ pub fn project(key: &Key, value: &[u8]) -> Option<Bytes> {
         }
     }
     if reported && let Some(status) = object.shift_remove("status") {
+        let mut kept = Map::new();
         let phase = status.get("phase").and_then(Value::as_str).unwrap_or_default();
         if matches!(phase, "Succeeded" | "Failed") {
-            let mut kept = Map::new();
             kept.insert("phase".into(), phase.into());
+        }
+        let gates = gates(&object, &status);
+        if !gates.is_empty() {
+            kept.insert("conditions".into(), gates.into());
+        }
+        if !kept.is_empty() {
             object.insert("status".into(), kept.into());
         }
     }
     serde_json::to_vec(&object).ok().map(Bytes::from)
+}
+
+/// Type and status of the conditions that a pod's readiness gates name: others write them, and the
+/// node must know whether they hold.
+fn gates(object: &Map<String, Value>, status: &Value) -> Vec<Value> {
+    let list = |value: Option<&'_ Value>| value.and_then(Value::as_array).cloned();
+    let Some(gates) = list(object.get("spec").and_then(|spec| spec.get("readinessGates"))) else {
+        return Vec::new();
+    };
+    let conditions = list(status.get("conditions")).unwrap_or_default();
+    let named =
+        |one: &&Value| gates.iter().any(|gate| gate.get("conditionType") == one.get("type"));
+    let short = |one: &Value| serde_json::json!({"type": one["type"], "status": one["status"]});
+    conditions.iter().filter(named).map(short).collect()
 }
 
 /// The digest of a view: the same objects with the same versions give the same sum in any order.
@@ -96,6 +116,15 @@ mod tests {
     fn an_ended_pod_keeps_its_phase() {
         let pod = r#"{"metadata":{},"status":{"phase":"Succeeded","podIP":"x"}}"#;
         assert_eq!(projected("pods", pod), r#"{"metadata":{},"status":{"phase":"Succeeded"}}"#);
+    }
+
+    #[test]
+    fn a_pod_keeps_what_its_readiness_gates_wait_for() {
+        let pod = r#"{"metadata":{},"spec":{"readinessGates":[{"conditionType":"a/b"}]},"status":{"phase":"Running","conditions":[{"type":"Ready","status":"False"},{"type":"a/b","status":"True","lastTransitionTime":"x"}]}}"#;
+        let kept = r#"{"metadata":{},"spec":{"readinessGates":[{"conditionType":"a/b"}]},"status":{"conditions":[{"type":"a/b","status":"True"}]}}"#;
+        assert_eq!(projected("pods", pod), kept);
+        let open = r#"{"metadata":{},"spec":{"readinessGates":[{"conditionType":"a/b"}]},"status":{"conditions":[]}}"#;
+        assert!(!projected("pods", open).contains("status"));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -247,3 +249,51 @@ def test_a_lost_container_counts_as_killed_and_keeps_the_count() -> None:
         ("before", 3, 1, True),
     ]
     assert observe.lost({"containerStatuses": [report]}, ["abc", "before"]) == []
+
+
+def test_last_words_fall_back_to_the_last_lines_of_the_log(tmp_path: Path) -> None:
+    words, log = tmp_path / "words", tmp_path / "0.log"
+    log.write_text(
+        "".join(f"2027-01-15T08:00:00.0Z stdout F line {number}\n" for number in range(1000))
+        + "2027-01-15T08:00:00.0Z stderr P half \n2027-01-15T08:00:00.0Z stderr F whole\n"
+    )
+    lines = mounts.read_last_words(words, log).splitlines()
+    assert (len(lines), lines[-2:]) == (80, ["line 999", "half whole"])
+    log.write_text(f"2027-01-15T08:00:00.0Z stdout F {'x' * 5000}\n")
+    assert mounts.read_last_words(words, log) == "x" * 2048
+    words.write_text("y" * 5000)
+    assert mounts.read_last_words(words, log) == "y" * 4096
+    assert mounts.read_last_words(tmp_path / "none", None) == ""
+
+
+def test_probes_of_an_adopted_container_are_spread_over_their_period() -> None:
+    class Target:
+        def __init__(self) -> None:
+            self.asked = 0
+
+        async def execute(self, command: list[str], timeout_seconds: float) -> tuple[int, str]:
+            self.asked += 1
+            return 0, ""
+
+        async def ask(self, what: dict[str, Any], timeout_seconds: float) -> tuple[bool, str]:
+            raise AssertionError(what)
+
+        def address(self) -> str:
+            return ""
+
+    async def asked(spread: float) -> int:
+        target = Target()
+        probe = {"exec": {"command": ["true"]}, "periodSeconds": 10, "initialDelaySeconds": 5}
+        prober = probes.Prober(
+            spec(livenessProbe=probe),
+            target,
+            changed=lambda _: None,
+            unhealthy=lambda *_: None,
+        )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await prober.run(100.0, known_ready=True, spread=spread)
+        return target.asked
+
+    assert asyncio.run(asked(0.0)) == 1
+    assert asyncio.run(asked(0.9)) == 0

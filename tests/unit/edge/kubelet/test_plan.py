@@ -13,6 +13,7 @@ from kedge.edge.kubelet.plan import (
     PrepareVolumes,
     RemoveContainer,
     RemoveSandbox,
+    RunStopHook,
     StartContainer,
     StopSandbox,
     Wait,
@@ -38,6 +39,17 @@ NO_SANDBOX: tuple[()] = ()
 TWO = pod(spec("a"), spec("b"))
 INIT = pod(spec(), initContainers=[spec("one"), spec("two")])
 SIDECAR = pod(spec(), initContainers=[spec("proxy", restartPolicy="Always"), spec("two")])
+PROXIES = [spec(name, restartPolicy="Always") for name in ("first", "last")]
+HOOKED = spec("proxy", restartPolicy="Always", lifecycle={"preStop": {"sleep": {"seconds": 1}}})
+DEBUGGED = pod(spec(), ephemeralContainers=[spec("look")])
+RULE = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
+RULED = pod(spec(restartPolicy="Never", restartPolicyRules=[RULE]), restartPolicy="Never")
+PROBED = pod(
+    spec(
+        startupProbe={"terminationGracePeriodSeconds": 5},
+        livenessProbe={"terminationGracePeriodSeconds": 3},
+    )
+)
 LOST = Container(
     id="gone", name="main", attempt=3, state=EXITED, exit_code=137, finished_at=NOW - 5
 )
@@ -143,6 +155,22 @@ CASES: list[tuple[str, Pod, Observed, tuple[Action, ...]]] = [
         observed(container(), health={"main-0": Health(alive=False, message="failed liveness probe")}),
         (kill(grace=3, message=UNHEALTHY),),
     ),
+    (
+        "and so has a startup probe",
+        PROBED,
+        observed(container(), health={"main-0": Health(alive=False, message="failed startup probe", probe="startup")}),
+        (kill(grace=5, message="Container main failed startup probe, will be restarted"),),
+    ),
+    ("an ephemeral container starts beside the others", DEBUGGED, observed(container()), (start("look"),)),
+    ("and while the pod still initializes", pod(spec(), initContainers=[spec("one")], ephemeralContainers=[spec("look")]), observed(container("one")), (start("look"),)),
+    ("and only once, however it ended", DEBUGGED, observed(container(), container("look", EXITED, code=1)), ()),
+    ("its image may be pulled again later", DEBUGGED, observed(container(), failures={"look": failed()}), (Wait(NOW + 5),)),
+    ("it is not replaced when its image is another", DEBUGGED, observed(container(), container("look", image="busybox:0")), ()),
+    ("it does not keep a finished pod alive", DEBUGGED | {"spec": DEBUGGED["spec"] | {"restartPolicy": "Never"}}, observed(container(state=EXITED), container("look")), (kill("look"),)),
+    ("it ends with the others", dying(spec(), ephemeralContainers=[spec("look")]), observed(container(), container("look")), (kill(), kill("look"))),
+    ("a rule restarts what matches it", RULED, observed(container(state=EXITED, code=42)), (start(attempt=1, back_off=FIRST_BACK_OFF),)),
+    ("and leaves the rest to the container's policy", RULED, observed(container(state=EXITED, code=1)), (StopSandbox("s0"),)),
+    ("a container's own policy counts before the pod's", pod(spec(restartPolicy="OnFailure")), observed(container(state=EXITED)), (StopSandbox("s0"),)),
     ("one that is not ready is left alone", pod(), observed(container(), health={"main-0": Health(ready=False)}), ()),
     ("what was created and never started is removed", pod(), observed(container(state=CREATED)), (RemoveContainer("main-0", "main"),)),
     (
@@ -169,6 +197,16 @@ CASES: list[tuple[str, Pod, Observed, tuple[Action, ...]]] = [
     ("then the sandbox goes", dying(), observed(container(state=EXITED)), (RemoveSandbox("s0"),)),
     ("then the rest", dying(), observed(sandboxes=NO_SANDBOX), (CleanUp(),)),
     ("sidecars are stopped last", dying(spec(), initContainers=[spec("proxy", restartPolicy="Always")]), observed(container(), container("proxy")), (kill(),)),
+    ("then sidecars end one by one, the last first", dying(spec(), initContainers=PROXIES), observed(container("first"), container("last")), (kill("last"),)),
+    ("the first one last", dying(spec(), initContainers=PROXIES), observed(container("first"), container("last", EXITED)), (kill("first"),)),
+    ("in what is left of the grace", dying(spec(), initContainers=PROXIES), observed(container("first"), ending_since=NOW - 12), (kill("first", grace=18),)),
+    ("but never less than two seconds", dying(spec(), initContainers=PROXIES), observed(container("first"), ending_since=NOW - 90), (kill("first", grace=2),)),
+    ("unless there is no grace at all", dying(spec(), initContainers=PROXIES, grace=0), observed(container("first"), ending_since=NOW - 90), (kill("first", grace=0),)),
+    ("a stop of a sidecar is not asked for again while its grace runs out", dying(spec(), initContainers=PROXIES), observed(container("first"), ending_since=NOW - 12, kills={"first-0": NOW + 18.6}), ()),
+    ("a waiting sidecar's hook runs at once", dying(spec(), initContainers=[HOOKED]), observed(container(), container("proxy")), (kill(), RunStopHook("proxy-0", "proxy", 30))),
+    ("and only once", dying(spec(), initContainers=[HOOKED]), observed(container(), container("proxy"), hooked=frozenset({"proxy-0"})), (kill(),)),
+    ("a finished pod's sidecars are stopped", pod(spec(), initContainers=PROXIES, restartPolicy="OnFailure"), observed(container(state=EXITED), container("first"), container("last")), (kill("last"),)),
+    ("a sidecar that ended meanwhile stays ended", pod(spec(), initContainers=PROXIES, restartPolicy="OnFailure"), observed(container(state=EXITED), container("first"), container("last", EXITED)), (kill("first"),)),
     ("a cleaned pod needs nothing", dying(), observed(sandboxes=NO_SANDBOX, is_cleaned=True), ()),
     ("a vanished pod is stopped alike", pod(), observed(container(), is_gone=True), (kill(),)),
     ("a stop that failed waits", dying(), observed(container(), failures={"main-0": failed()}), (Wait(NOW + 5),)),

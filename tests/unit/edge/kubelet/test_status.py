@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,7 +52,11 @@ PHASES = [
     ("failed for good", NEVER, observed(container(state=EXITED, code=1)), "Failed", "False"),
     ("initial container failed for good", pod(spec(), initContainers=[spec("one")], restartPolicy="Never"), observed(container("one", EXITED, code=1)), "Failed", "False"),
     ("stopped because it is deleted", dying(), observed(container(state=EXITED, code=137)), "Failed", "False"),
-    ("over its deadline", pod(activeDeadlineSeconds=50), observed(container()), "Failed", "False"),
+    ("over its deadline, still running", pod(activeDeadlineSeconds=50), observed(container()), "Running", "True"),
+    ("over its deadline", pod(activeDeadlineSeconds=50), observed(container(state=EXITED, code=137)), "Failed", "False"),
+    ("done, but a sidecar still runs", pod(spec(), initContainers=[spec("proxy", restartPolicy="Always")], restartPolicy="Never"), observed(container(state=EXITED), container("proxy")), "Running", "False"),
+    ("done, and the sidecar has ended", pod(spec(), initContainers=[spec("proxy", restartPolicy="Always")], restartPolicy="Never"), observed(container(state=EXITED), container("proxy", EXITED, code=143)), "Succeeded", "False"),
+    ("a sidecar is not ready", pod(spec(), initContainers=[spec("proxy", restartPolicy="Always", readinessProbe={})]), observed(container(), container("proxy"), health={"proxy-0": Health(ready=False)}), "Running", "False"),
     ("not ready by its probe", pod(spec(readinessProbe={})), observed(container(), health={"main-0": Health(ready=False)}), "Running", "False"),
 ]  # fmt: skip
 
@@ -122,3 +127,58 @@ def test_an_expired_token_is_marked_and_its_renewal_too() -> None:
 )
 def test_qos_class(resources: dict[str, Any], wanted: str) -> None:
     assert qos_class(pod(spec(resources=resources))) == wanted
+
+
+def gated(*known: tuple[str, str]) -> dict[str, Any]:
+    made = [{"type": kind, "status": value} for kind, value in known]
+    return pod(readinessGates=[{"conditionType": "a/b"}]) | {"status": {"conditions": made}}
+
+
+def test_readiness_waits_for_its_gates_and_never_reports_them() -> None:
+    def ready(*known: tuple[str, str]) -> dict[str, Any]:
+        found = status(gated(*known), observed(container()))["conditions"]
+        assert "a/b" not in {one["type"] for one in found}
+        assert {one["type"]: one["status"] for one in found}["ContainersReady"] == "True"
+        return next(one for one in found if one["type"] == "Ready")
+
+    absent = ready()
+    assert (absent["status"], absent["reason"]) == ("False", "ReadinessGatesNotReady")
+    assert absent["message"].endswith('gate "a/b" does not exist.')
+    assert ready(("a/b", "False"))["message"].endswith('"a/b" is not "True", but False')
+    assert ready(("a/b", "True"))["status"] == "True"
+
+
+def test_an_ended_pod_is_not_late_afterwards() -> None:
+    wanted = pod(restartPolicy="Never", activeDeadlineSeconds=50)
+    seen = observed(container(state=EXITED))
+    found = status(wanted, seen, {"phase": "Succeeded"})
+    assert (found["phase"], found.get("reason")) == ("Succeeded", None)
+    late = status(wanted, seen)
+    assert (late["phase"], late["reason"]) == ("Failed", "DeadlineExceeded")
+    again = status(wanted, seen, late)
+    assert (again["phase"], again["reason"]) == ("Failed", "DeadlineExceeded")
+
+
+def test_ephemeral_containers_have_statuses_of_their_own() -> None:
+    wanted = pod(ephemeralContainers=[spec("look")])
+    found = status(wanted, observed(container(), container("look")))
+    (look,) = found["ephemeralContainerStatuses"]
+    assert ("running" in look["state"], look["ready"], "started" in look) == (True, False, False)
+    assert conditions(found)["Ready"] == "True"
+    (waits,) = status(wanted, observed(container()))["ephemeralContainerStatuses"]
+    assert waits["state"]["waiting"]["reason"] == "ContainerCreating"
+
+
+def test_termination_messages_share_what_a_pod_may_say() -> None:
+    ended = replace(container(state=EXITED, code=1), message="ü" * 5000)
+    alone = status(NEVER, observed(ended))["containerStatuses"][0]
+    assert len(alone["state"]["terminated"]["message"].encode()) == 10000
+    several = pod(*[spec(name) for name in ("main", "b", "c", "d")], restartPolicy="Never")
+    first = status(several, observed(ended))["containerStatuses"][0]
+    assert len(first["state"]["terminated"]["message"].encode()) == 3072
+
+
+def test_conditions_say_of_which_generation_they_are() -> None:
+    found = status(pod(metadata={"generation": 4}), observed(container()))
+    assert found["observedGeneration"] == 4
+    assert {one["observedGeneration"] for one in found["conditions"]} == {4}
