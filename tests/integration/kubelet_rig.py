@@ -75,6 +75,7 @@ class Kubelet:
             complete,
         )
         self.volumes = PlainVolumes()
+        self.static = False
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Kubelet:
@@ -94,6 +95,8 @@ class Kubelet:
             start_limit=asyncio.Semaphore(8),
         )
         self.pods = Pods(self.store, tools)
+        if self.static:
+            self.pods.await_static()
         if self.complete:
             self.pods.store_is_complete()
         self._task = asyncio.get_running_loop().create_task(self._run())

@@ -20,6 +20,7 @@ import orjson
 from kedge import metrics
 from kedge.aio import Backoff, KeyedQueue
 from kedge.api.keys import ObjectKey
+from kedge.cloud.mirror_pods import mirror_pod
 from kedge.cloud.registration import register
 from kedge.cloud.status_patches import status_patch
 from kedge.errors import (
@@ -125,6 +126,7 @@ class Reports:
         self._writers: dict[str, Callable[[Report], Awaitable[None]]] = {
             "pods/status": self._pod_status,
             "pods/deleted": self._pod_deleted,
+            "pods/mirror": self._mirror_pod,
             "nodes/registration": self._registration,
             "nodes/status": self._node_status,
             "events": self._event,
@@ -242,6 +244,19 @@ class Reports:
             await self._client.delete(key, options)
         except (NotFound, Conflict):
             log.debug("a deleted pod is gone already pod=%s/%s", key.namespace, key.name)
+
+    async def _mirror_pod(self, report: Report) -> None:
+        key = ObjectKey("", "pods", report.key.namespace, report.key.name)
+        node = await self._client.get(ObjectKey("", "nodes", "", report.node))
+        try:
+            await self._client.create(key, mirror_pod(decode(report), node))
+            log.info("mirror pod made pod=%s/%s node=%s", key.namespace, key.name, report.node)
+        except AlreadyExists:
+            log.debug("a mirror pod is there already pod=%s/%s", key.namespace, key.name)
+        except (
+            Forbidden
+        ) as error:  # its namespace ends, or this role's rights are wrong: the node asks again
+            log.warning("mirror pod not made pod=%s/%s: %s", key.namespace, key.name, error)
 
     async def _node_status(self, report: Report) -> None:
         """Writes a Node's status, but never before its registration: taints must be there first."""

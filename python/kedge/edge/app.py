@@ -41,6 +41,7 @@ from kedge.errors import ConfigError, KedgeError
 from kedge.runtime import VERSION, Runtime
 
 if TYPE_CHECKING:
+    from kedge.edge.kubelet.static import StaticPods
     from kedge.edge.network.bridge import Bridge
 
 SOCKET = "agent.sock"
@@ -129,6 +130,7 @@ class Agent:
         )
         self.volumes.plug("image", "kubernetes.io~image", lambda: _image_volumes(tools))
         self.pods = Pods(store, tools)
+        self.static = self._static_pods()
         registration = Registration(
             node,
             config.node_labels,
@@ -153,6 +155,16 @@ class Agent:
         limits = Limits(whole(config.container_log_max_size), config.container_log_max_files)
         self.rotator = Rotator(self.pods.logs, self.cri, limits)
         self.summary = Summary(config.data_dir / "status.json", self.gather, VERSION)
+
+    def _static_pods(self) -> StaticPods | None:
+        if not self._config.static_pod_path:
+            return None
+        # Only a node that has such a directory loads what follows it.
+        from kedge.edge.kubelet.static import StaticPods  # noqa: PLC0415
+
+        self.pods.await_static()
+        path, node = self._config.static_pod_path, self._config.node_name
+        return StaticPods(path, node, self.recorder, self.pods.set_static)
 
     async def run(self) -> None:
         """Runs every component until one fails or all are cancelled."""
@@ -180,6 +192,8 @@ class Agent:
                 await self.bridge.ensure()
             self.upkeep.run(group)
             group.create_task(self.pods.run())
+            if self.static is not None:
+                group.create_task(self.static.run())
             group.create_task(self.node.run())
             group.create_task(self._follow_node())
             self._listen()

@@ -77,6 +77,8 @@ class EdgeConfig:
             lock of systemd-logind; 0 takes none. SIGPWR ends pods all the same, then in 30 s.
         shutdown_grace_period_critical_pods_seconds: the part of it that is kept for critical pods.
         store_durable: whether a commit waits for the disk.
+        static_pod_path: a directory with a manifest per static pod, which runs without any cloud; looked
+            at every 2 s. None by default: whoever may write there decides what this node runs.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
 
@@ -123,6 +125,7 @@ class EdgeConfig:
     shutdown_grace_period_seconds: int = 0
     shutdown_grace_period_critical_pods_seconds: int = 0
     store_durable: bool = True
+    static_pod_path: str = ""
     log_level: str = "INFO"
 
     def __post_init__(self) -> None:
@@ -142,6 +145,10 @@ class EdgeConfig:
                 f"localVolumesDir: got: {self.local_volumes_dir!r}, wanted: an absolute path"
             )
         check_log_limits(self.container_log_max_size, self.container_log_max_files)
+        if self.static_pod_path and not self.static_pod_path.startswith("/"):
+            raise ValueError(
+                f"staticPodPath: got: {self.static_pod_path!r}, wanted: an absolute path"
+            )
         if self.network:
             self._check_network()
         if self.allowed_unsafe_sysctls:

@@ -69,7 +69,8 @@ POLICY: tuple[dict[str, list[str]], ...] = (
             "pods/status",
         ],
     },
-    {"groups": ["kedge:cloud"], "verbs": ["delete"], "resources": ["pods"]},
+    # created are only mirrors of nodes' static pods (kedge.cloud.mirror_pods)
+    {"groups": ["kedge:cloud"], "verbs": ["create", "delete"], "resources": ["pods"]},
     {
         "groups": ["kedge:cloud"],
         "verbs": ["create"],

@@ -15,7 +15,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
-from kedge.edge.kubelet import labels, objects, observe, remains, tokens
+from kedge.api.static_pods import mirrored
+from kedge.edge.kubelet import labels, objects, observe, remains, reports, tokens
 from kedge.edge.kubelet.state import Container, ContainerState, Ended, Pod, Sandbox
 from kedge.edge.kubelet.worker import PodWorker
 from kedge.errors import Gone, KedgeError, RuntimeFailure
@@ -23,6 +24,7 @@ from kedge.errors import Gone, KedgeError, RuntimeFailure
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from kedge.edge.kubelet.mirrors import Mirrors
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.runtime import ContainerInfo, SandboxInfo
     from kedge.store import Event, Store
@@ -43,6 +45,9 @@ _WATCHED = [
     ("certificates.k8s.io", "clustertrustbundles"),
     objects.RUNTIME_CLASSES,
 ]
+
+STATIC = "static"
+"""The resource in the keys of static pods: a pod of the API may have the same name."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +74,9 @@ class Pods:
         self._relist = asyncio.Event()
         self._removing: set[str] = set()
         self._is_adopted = False
+        self._static: dict[ObjectKey, Pod] = {}
+        self._static_known: asyncio.Event | None = None
+        self._mirrors: Mirrors | None = None
         self.runtime_error = ""
         self.held: Ended | None = None
 
@@ -80,7 +88,7 @@ class Pods:
     @property
     def is_complete(self) -> bool:
         """Whether these are all pods that the node has."""
-        return self._is_adopted and self._is_complete
+        return self._is_adopted and self._may_end_orphans()
 
     def others(self, uid: str) -> list[Pod]:
         """The pods that run here beside this one, each with what it was given."""
@@ -107,8 +115,11 @@ class Pods:
 
     def find(self, namespace: str, name: str) -> PodWorker | None:
         """The worker of a pod that the store has."""
-        uid = self._keys.get(ObjectKey("", "pods", namespace, name))
-        return self._workers.get(uid) if uid else None
+        for resource in ("pods", STATIC):
+            uid = self._keys.get(ObjectKey("", resource, namespace, name))
+            if uid in self._workers:
+                return self._workers[uid]
+        return None
 
     def store_is_complete(self) -> None:
         """The store has all of the node's objects: what it does not have is to go."""
@@ -116,6 +127,59 @@ class Pods:
             self._is_complete = True
             if self._is_adopted:
                 self._relist.set()
+
+    def await_static(self) -> None:
+        """Static pods are to come (``set_static``): before that nothing is taken for an orphan."""
+        self._static_known = asyncio.Event()
+
+    def set_static(self, pods: dict[ObjectKey, Pod]) -> None:
+        """All static pods of the node; those that it had and are not among them end."""
+        self._static = pods
+        for key in [key for key in self._keys if key.resource == STATIC and key not in pods]:
+            self._vanished(key)
+        if self._static_known is not None:
+            self._static_known.set()
+        self._load_mirrors().set_static(pods)
+        if self._is_adopted:
+            self._start_static()
+            self._relist.set()
+
+    def _start_static(self) -> None:
+        """Starts static pods; one whose file changed when the one before it has ended."""
+        for key, pod in self._static.items():
+            uid, before = pod["metadata"]["uid"], self._keys.get(key)
+            if before is not None and before != uid:
+                self._vanished(key)
+            if before != uid and not self._has_worker(key):
+                self._desired(key, pod)
+
+    def _has_worker(self, key: ObjectKey) -> bool:
+        """Whether a static pod of that name has not ended yet."""
+        name, other = (key.namespace, key.name), self._keys.get(key._replace(resource="pods"))
+        return any(
+            (one.pod["metadata"]["namespace"], one.pod["metadata"]["name"]) == name
+            for one in self._workers.values()
+            if one.uid != other
+        )
+
+    def _load_mirrors(self) -> Mirrors:
+        if self._mirrors is None:
+            # Few nodes have static pods: the others do not load this.
+            from kedge.edge.kubelet.mirrors import Mirrors  # noqa: PLC0415
+
+            self._mirrors = Mirrors(
+                self._tools.reporter,
+                is_running=self._has_worker,
+                is_known=self._knows_static,
+                clock=self._tools.clock,
+            )
+        return self._mirrors
+
+    def _may_end_orphans(self) -> bool:
+        return self._is_complete and self._knows_static()
+
+    def _knows_static(self) -> bool:
+        return self._static_known is None or self._static_known.is_set()
 
     async def run(self) -> None:
         """Runs pods until cancelled; containers go on without it."""
@@ -132,11 +196,12 @@ class Pods:
         sandboxes, containers = await self._inventory_when_up()
         self.runtime_error = ""
         self._unclaimed = {uid: (mine, containers.get(uid, {})) for uid, mine in sandboxes.items()}
+        self._start_static()
         found = [(item.key, json.loads(item.value)) for item in self._store.list("", "pods").items]
         for key, pod in sorted(found, key=self._turn):
-            self._desired(key, pod)
+            self._stored(key, pod)
         self._is_adopted = True
-        if self._is_complete:
+        if self._may_end_orphans():
             self._end_orphans(sandboxes, containers)
 
     def _turn(self, item: tuple[ObjectKey, Pod]) -> int:
@@ -207,18 +272,20 @@ class Pods:
         present = set()
         for item in self._store.list("", "pods").items:
             present.add(item.key)
-            self._desired(item.key, json.loads(item.value))
-        for key in [key for key in self._keys if key not in present]:
-            self._vanished(key)
+            self._stored(item.key, json.loads(item.value))
+        known = {key for key in self._keys if key.resource != STATIC}
+        known |= set() if self._mirrors is None else self._mirrors.keys()
+        for key in known - present:
+            self._unstored(key)
         for worker in self._workers.values():
             worker.objects_changed()
 
     def _apply(self, event: Event) -> None:
         if event.key.resource == "pods":
             if event.type == "DELETE":
-                self._vanished(event.key)
+                self._unstored(event.key)
             else:
-                self._desired(event.key, json.loads(event.value))
+                self._stored(event.key, json.loads(event.value))
             return
         if (event.key.group, event.key.resource) == objects.TOKENS:
             self._token_changed(event)
@@ -235,6 +302,18 @@ class Pods:
         worker = self._workers.get(uid)
         if worker is not None and tokens.uses_tokens(worker.pod):
             worker.objects_changed()
+
+    def _stored(self, key: ObjectKey, pod: Pod) -> None:
+        """The store has a pod: to be run, or the mirror of a static one."""
+        if mirrored(pod):
+            self._load_mirrors().seen(key, pod)
+        else:
+            self._desired(key, pod)
+
+    def _unstored(self, key: ObjectKey) -> None:
+        if self._mirrors is not None:
+            self._mirrors.gone(key)
+        self._vanished(key)
 
     def _desired(self, key: ObjectKey, pod: Pod) -> None:
         uid = pod["metadata"]["uid"]
@@ -274,6 +353,9 @@ class Pods:
         self._workers.pop(worker.uid, None)
         self._references.pop(worker.uid, None)
         self.room()
+        if self._mirrors is not None:
+            self._start_static()
+            self._mirrors.look(ObjectKey("", STATIC, metadata["namespace"], metadata["name"]))
 
     # the runtime
 
@@ -327,8 +409,10 @@ class Pods:
             await self._compare_container(info)
         for missing in known_containers.keys() - {one.id for one in containers}:
             known_containers[missing].observe_container(None, missing)
-        if self._is_complete:
+        if self._may_end_orphans():
             await self._find_orphans(sandboxes)
+        if self._mirrors is not None:
+            self._mirrors.look_again()
 
     async def _compare_sandbox(self, info: SandboxInfo) -> None:
         worker = self._workers.get(info.labels[labels.POD_UID])
@@ -392,8 +476,10 @@ class Pods:
             self._removing.add(uid)
             if self._group is not None:
                 self._group.create_task(self._remove_left_over(uid))
+        known = self._keys.keys() | (set() if self._mirrors is None else self._mirrors.keys())
         for key in self._tools.reporter.known_keys():
-            if key._replace(resource="pods") not in self._keys:
+            resource = STATIC if key.resource == reports.STATIC else "pods"
+            if key._replace(resource=resource) not in known:
                 self._tools.reporter.forget_key(key)
 
     async def _remove_left_over(self, uid: str) -> None:

@@ -18,6 +18,8 @@ from kedge.api.keys import ObjectKey
 from kedge.errors import StoreError
 from kedge.store import Store, delete, put
 
+STATIC = "pods/static"
+"""Where the status of a static pod is kept, whether or not its mirror is there; it is not sent."""
 LATER_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 
@@ -44,16 +46,20 @@ class Reporter:
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._statuses: dict[ObjectKey, dict[str, Any]] = {}
-        for item in store.list("", "pods/status").items:
-            self._statuses[item.key] = json.loads(item.value)
+        for resource in ("pods/status", STATIC):
+            for item in store.list("", resource).items:
+                self._statuses[item.key] = json.loads(item.value)
+        self._mirrors: dict[str, str] = {}
+        """By the UID of a static pod that of its mirror; empty while there is none."""
 
     def known(self, namespace: str, name: str, uid: str) -> dict[str, Any] | None:
         """The status last reported for this very pod."""
-        report = self._statuses.get(status_key(namespace, name))
-        if report is None or report["metadata"].get("uid") != uid:
-            return None
-        status: dict[str, Any] = report.get("status") or {}
-        return status
+        key = status_key(namespace, name)
+        for report in (self._statuses.get(key), self._statuses.get(key._replace(resource=STATIC))):
+            if report is not None and report["metadata"].get("uid") == uid:
+                status: dict[str, Any] = report.get("status") or {}
+                return status
+        return None
 
     def known_keys(self) -> list[ObjectKey]:
         """Every pod status kept now."""
@@ -64,6 +70,34 @@ class Reporter:
         metadata = pod["metadata"]
         key = status_key(metadata["namespace"], metadata["name"])
         report = {"metadata": _identity(metadata), "status": status}
+        mirror = self._mirrors.get(metadata["uid"])
+        if mirror is not None:
+            self._keep(key._replace(resource=STATIC), report, urgent=urgent)
+            report = {"metadata": report["metadata"] | {"uid": mirror}, "status": status}
+        if mirror != "":
+            self._keep(key, report, urgent=urgent)
+
+    def static_status_to(self, pod: dict[str, Any], mirror: str) -> None:
+        """From now on the status of a static pod is that of its mirror too; of none, if empty."""
+        metadata = pod["metadata"]
+        before = self._mirrors.get(metadata["uid"])
+        if before == mirror:
+            return
+        self._mirrors[metadata["uid"]] = mirror
+        key = status_key(metadata["namespace"], metadata["name"])
+        if before and self._statuses.get(key, {"metadata": {}})["metadata"].get("uid") == before:
+            self.forget_key(key)
+        status = self.known(metadata["namespace"], metadata["name"], metadata["uid"])
+        if mirror and status is not None:
+            self.pod_status(pod, status, urgent=True)
+
+    def mirror(self, pod: dict[str, Any]) -> None:
+        """Reports the mirror of a static pod, to be made."""
+        metadata = pod["metadata"]
+        key = ObjectKey("", "pods/mirror", metadata["namespace"], metadata["name"])
+        self._put(key, pod, urgent=True)
+
+    def _keep(self, key: ObjectKey, report: dict[str, Any], *, urgent: bool) -> None:
         self._statuses[key] = report
         self._put(key, report, urgent=urgent)
 
@@ -75,8 +109,12 @@ class Reporter:
 
     def forget(self, namespace: str, name: str, uid: str) -> None:
         """Takes back a pod's status, unless another pod of that name has one by now."""
-        if self.known(namespace, name, uid) is not None:
-            self.forget_key(status_key(namespace, name))
+        key = status_key(namespace, name)
+        mirror = self._mirrors.pop(uid, None)
+        for one, whose in ((key, uid), (key, mirror), (key._replace(resource=STATIC), uid)):
+            report = self._statuses.get(one)
+            if whose and report is not None and report["metadata"].get("uid") == whose:
+                self.forget_key(one)
 
     def forget_key(self, key: ObjectKey) -> None:
         """Takes back a pod's status."""

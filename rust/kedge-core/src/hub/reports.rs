@@ -1,19 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a node may report, checked against its view: its own Node, its own pods, their events.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::sync::view::Views;
 use crate::sync::{Item, Key};
 
 /// The kinds of reports, with whether one is removed at the node once it is acknowledged.
-pub(crate) const RESOURCES: [(&str, bool); 5] = [
+pub(crate) const RESOURCES: [(&str, bool); 6] = [
     ("nodes/registration", false),
     ("nodes/status", false),
     ("pods/status", false),
     ("pods/deleted", true),
+    ("pods/mirror", true),
     ("events", true),
 ];
+
+/// The annotation of a mirror pod.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// What becomes of a report.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +37,7 @@ pub(crate) enum Verdict {
 #[serde(default, rename_all = "camelCase")]
 struct Report {
     metadata: Metadata,
+    spec: Spec,
     involved_object: Involved,
 }
 
@@ -39,6 +47,13 @@ struct Metadata {
     name: String,
     namespace: String,
     uid: String,
+    annotations: Option<HashMap<String, Value>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Spec {
+    node_name: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -68,6 +83,7 @@ pub(crate) fn check(views: &Views, node: &str, item: &Item) -> Verdict {
         }
         "nodes/registration" | "nodes/status" => refuse("another node"),
         "pods/status" | "pods/deleted" => pod(views, node, key, &report.metadata.uid),
+        "pods/mirror" => mirror(views, node, key, &report),
         "events" => event(views, node, key, &report.involved_object),
         _ => refuse("an unknown kind of report"),
     }
@@ -80,6 +96,23 @@ fn pod(views: &Views, node: &str, key: &Key, uid: &str) -> Verdict {
         Some((_, known)) if !uid.is_empty() && known != uid => Verdict::Ignore,
         Some(_) => Verdict::Accept,
         None => gone_or(views, node, &pod, "a pod that is not bound to it"),
+    }
+}
+
+/// A mirror of a static pod is bound to its node, and never takes the place of another node's pod. What
+/// it may say is the cloud role's to check (`kedge.cloud.mirror_pods`).
+fn mirror(views: &Views, node: &str, key: &Key, report: &Report) -> Verdict {
+    let annotations = report.metadata.annotations.as_ref();
+    if report.spec.node_name != node {
+        return refuse("a mirror pod of another node");
+    }
+    if !annotations.is_some_and(|all| all.contains_key(MIRROR)) {
+        return refuse("a pod that is no mirror pod");
+    }
+    match views.pod_of(&Key::of("", "pods", &key.namespace, &key.name)) {
+        Some((owner, _)) if owner != node => refuse("a pod of another node"),
+        Some(_) => Verdict::Ignore,
+        None => Verdict::Accept,
     }
 }
 
@@ -149,6 +182,25 @@ mod tests {
         assert_eq!(verdict("nodes/registration", "", "n1", ""), Verdict::Accept);
         assert_eq!(verdict("pods/status", "d", "mine", ""), Verdict::Accept);
         assert_eq!(verdict("pods/deleted", "d", "mine", ""), Verdict::Accept);
+    }
+
+    fn mirror_verdict(name: &str, node: &str, annotation: &str) -> Verdict {
+        let json = format!(
+            r#"{{"metadata":{{"name":"{name}","namespace":"d","annotations":{{"{annotation}":"u"}}}},"spec":{{"nodeName":"{node}"}}}}"#
+        );
+        let key = Key::of("", "pods/mirror", "d", name);
+        check(&views(), "n1", &Item { key, value: Some(json.into()), revision: 1 })
+    }
+
+    #[test]
+    fn a_node_reports_mirrors_of_its_own_static_pods_only() {
+        assert_eq!(mirror_verdict("new", "n1", MIRROR), Verdict::Accept);
+        assert_eq!(mirror_verdict("old", "n1", MIRROR), Verdict::Accept, "it is gone");
+        assert_eq!(mirror_verdict("mine", "n1", MIRROR), Verdict::Ignore, "it is there");
+        assert!(is_refused(&mirror_verdict("new", "n2", MIRROR)));
+        assert!(is_refused(&mirror_verdict("new", "n1", "some/other")));
+        assert!(is_refused(&mirror_verdict("other", "n1", MIRROR)));
+        assert!(is_refused(&verdict("pods/mirror", "d", "new", "")));
     }
 
     #[test]
