@@ -243,3 +243,77 @@ def test_sidecars_start_first_serve_while_others_run_and_let_a_pod_complete(
     pods.until(name, lambda one: one["status"]["phase"] == "Succeeded", "completes")
     order = (state / "log").read_text().split()
     assert order == ["+a", "setup", "+b", "main", "-b", "+b", "-b", "-a"]
+
+
+def test_a_probe_that_never_answers_is_bounded_and_has_its_own_grace(pods: Pods) -> None:
+    stubborn = "trap '' TERM; while :; do sleep 0.1; done"
+    probe = run("sleep 1000000") | {"periodSeconds": 1, "failureThreshold": 1}
+    probe["terminationGracePeriodSeconds"] = 1
+    held = container("main", stubborn, livenessProbe=probe)
+    pods.create(pod("silent", held, terminationGracePeriodSeconds=100))
+    pods.create(pod("beside", container("main", STAY)))
+    pods.until("silent", lambda one: status(one, "main")["restartCount"] >= 1, "is restarted")
+    pods.said("silent", "Killing", "failed liveness probe, will be restarted")
+    assert pods.ready("beside")["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+def test_readiness_waits_for_a_condition_that_others_write(kubectl: Kubectl, pods: Pods) -> None:
+    gates = [{"conditionType": "example.com/open"}]
+    name = pods.create(pod("gated", container("main", STAY), readinessGates=gates))
+
+    def reason(found: Any) -> str:
+        (ready,) = [one for one in found["status"]["conditions"] if one["type"] == "Ready"]
+        return str(ready.get("reason", ""))
+
+    pods.until(name, lambda one: reason(one) == "ReadinessGatesNotReady", "waits")
+    for value, check in (("True", is_ready), ("False", lambda one: not is_ready(one))):
+        patch = {"status": {"conditions": [{"type": "example.com/open", "status": value}]}}
+        kubectl("patch", "pod", name, "--subresource=status", "-p", json.dumps(patch))
+        pods.until(name, check, f"follows {value}")
+    found = pods.get(name)
+    assert any(one["type"] == "example.com/open" for one in found["status"]["conditions"])
+
+
+def test_rules_deadlines_and_last_words(pods: Pods) -> None:
+    rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
+    script = "[ -e /state/once ] && exit 1; touch /state/once; exit 42"
+    volumes = [{"name": "state", "emptyDir": {}}]
+    ruled = container(
+        "main", script, restartPolicy="Never", restartPolicyRules=[rule],
+        volumeMounts=[{"name": "state", "mountPath": "/state"}],
+    )  # fmt: skip
+    words = container(
+        "main",
+        "echo first; echo last words; exit 3",
+        terminationMessagePolicy="FallbackToLogsOnError",
+    )
+    late = pod("late", container("main", STAY), activeDeadlineSeconds=2)
+    pods.create(pod("ruled", ruled, restartPolicy="Never", volumes=volumes), phase="Failed")
+    pods.create(pod("words", words, restartPolicy="Never"), phase="Failed")
+    pods.create(late, phase="Failed")
+    found = pods.get("ruled")
+    assert status(found, "main")["restartCount"] == 1
+    assert status(found, "main")["lastState"]["terminated"]["exitCode"] == 42
+    ended = status(pods.get("words"), "main")["state"]["terminated"]
+    assert (ended["exitCode"], ended["message"]) == (3, "first\nlast words")
+    assert pods.get("late")["status"]["reason"] == "DeadlineExceeded"
+    pods.said("late", "DeadlineExceeded", "active on the node longer than the specified deadline")
+
+
+def test_an_impossible_pod_is_named_and_no_other_notices(kubectl: Kubectl, pods: Pods) -> None:
+    pods.create(pod("calm", container("main", STAY)))
+    broken = container("main", "x", command=["/no/such/program"])
+    pods.create(pod("impossible", broken), phase="")
+    pods.until(
+        "impossible",
+        lambda one: (
+            status(one, "main")["state"].get("waiting", {}).get("reason")
+            in ("RunContainerError", "CrashLoopBackOff")
+        ),
+        "says why",
+    )
+    pods.said("impossible", "Failed", "no such file")
+    words = ("debug", "calm", "--image", IMAGE, "-c", "lost", "--target=nobody", "--", "true")
+    refused = kubectl.run(*words, code=None)
+    assert refused.returncode != 0, "the API server knows the containers"
+    assert pods.ready("calm")["status"]["containerStatuses"][0]["restartCount"] == 0

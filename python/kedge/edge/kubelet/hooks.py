@@ -121,6 +121,14 @@ class Hooks:
     async def _run(
         self, container_id: str, container: dict[str, Any], hook: dict[str, Any], grace: int
     ) -> None:
+        try:
+            await self._make(container_id, container, hook, grace)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise HookError(f"{_kind(hook)}: {error}") from error
+
+    async def _make(
+        self, container_id: str, container: dict[str, Any], hook: dict[str, Any], grace: int
+    ) -> None:
         inside = Inside(self._worker, container_id)
         if "exec" in hook:
             command = hook["exec"].get("command") or []
@@ -143,10 +151,7 @@ async def _ask(
     inside: Inside, container: dict[str, Any], hook: dict[str, Any], seconds: float
 ) -> None:
     """Any answer will do: the kubelet does not look at the status of a hook's request."""
-    try:
-        request = checks.request(hook, container, inside.address()) | {"any_status": True}
-    except ValueError as error:
-        raise HookError(str(error)) from error
+    request = checks.request(hook, container, inside.address()) | {"any_status": True}
     has_answered, why = await inside.ask(request, seconds)
     if not has_answered:
         raise HookError(f"httpGet: {why}")

@@ -41,7 +41,8 @@ def log_request(
     return {
         "path": path,
         "container": container.id,
-        "is_running": container.state is ContainerState.RUNNING,
+        # one that is created may run already, with its start hook
+        "is_running": container.state in (ContainerState.CREATED, ContainerState.RUNNING),
         "follow": request.flag("follow"),
         "tail": _count(request, "tailLines"),
         "limit_bytes": _count(request, "limitBytes"),

@@ -89,7 +89,8 @@ class Routes:
     def _running(self, worker: PodWorker, name: str) -> Container:
         self._check_name(worker, name)
         found = worker.observed().latest(name)
-        if found is None or found.state is not ContainerState.RUNNING:
+        # One that is created may run already, with its start hook; if not, the runtime says so.
+        if found is None or found.state not in (ContainerState.CREATED, ContainerState.RUNNING):
             pod = worker.pod["metadata"]["name"]
             raise RequestError(400, f"container {name!r} in pod {pod!r} is not running")
         return found
