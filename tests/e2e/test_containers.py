@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -127,7 +128,7 @@ def status(found: Any, name: str) -> Any:
 
 def test_kubectl_debug_looks_into_a_running_pod(kubectl: Kubectl, pods: Pods) -> None:
     name = pods.create(pod("app", container("main", SERVE)))
-    words = ("debug", name, "--image", IMAGE, "--target=main", "--profile=general")
+    words = ("debug", name, "--image", IMAGE, "--image-pull-policy=IfNotPresent", "--target=main")
     kubectl(*words, "-c", "look", "--", "sh", "-c", "ps; echo seen; sleep 1000")
     found = pods.until(
         name, lambda one: "running" in status(one, "look")["state"], "is looked into"
@@ -139,8 +140,20 @@ def test_kubectl_debug_looks_into_a_running_pod(kubectl: Kubectl, pods: Pods) ->
     kubectl(*words, "-c", "once", "--", "sh", "-c", "exit 3")
     found = pods.until(name, lambda one: "terminated" in status(one, "once")["state"], "has ended")
     assert status(found, "once")["state"]["terminated"]["exitCode"] == 3
-    attached = kubectl.run(*words, "-i", "-c", "talk", "--", "cat", stdin="typed\n")
-    assert "typed" in attached.stdout
+    command = [kubectl.program, "--kubeconfig", str(kubectl.kubeconfig), *words, "-i", "-c", "talk"]
+    talk = subprocess.Popen(
+        [*command, "--", "sh", "-c", "read word; echo got $word"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert talk.stdin is not None
+    assert talk.stdout is not None
+    talk.stdin.write("typed\n")
+    talk.stdin.flush()
+    assert talk.stdout.readline().startswith("Targeting container")
+    assert "got typed\n" in [talk.stdout.readline() for _ in range(2)], "attached to what it reads"
+    talk.communicate(timeout=30)
     found = pods.until(name, lambda one: "terminated" in status(one, "talk")["state"], "has ended")
     assert is_ready(found)
     assert [status(found, one)["restartCount"] for one in ("once", "talk")] == [0, 0]
