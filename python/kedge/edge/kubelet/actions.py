@@ -368,6 +368,10 @@ class Actions:
             return
         await self.refresh_container(action.id)
         worker.memory.kills.pop(action.id, None)
+        known = worker.containers.get(action.id)
+        if known is not None and known.state is not ContainerState.EXITED:
+            text = f"container {action.name} was stopped and is {known.state} still"
+            self._retry(action.id, "FailedKillPod", text)
 
     def run_stop_hook(self, action: plan.RunStopHook) -> None:
         """Begins the hook of a container that is stopped later."""
