@@ -131,6 +131,27 @@ def test_memory_pressure_takes_the_hungriest_first_and_spares_the_critical(node:
     assert len(node.containerd.running_containers()) == 1
 
 
+def test_process_pressure_takes_the_pod_with_most_processes_first(node: EdgeNode) -> None:
+    script = "i=0; while [ $i -lt 30 ]; do sleep 100000 & i=$((i+1)); done; touch /full; wait"
+    probe = {"exec": {"command": ["cat", "/full"]}, "periodSeconds": 1}
+    many = pod("many", container(script, readinessProbe=probe))
+    few = pod("few", container(SLEEP))
+    critical = pod("critical", container(SLEEP), priority=2_000_000_000)
+    node.change(few, many, critical)
+    node.start()
+    node.wait(lambda: all(is_ready(node, one) for one in ("few", "many", "critical")), "ready", 40)
+    node.kill()
+    node.configure(cgroupRoot=ABOVE, evictionHard={"pid.available": "99.99%"})
+    node.start()
+    node.wait(
+        lambda: reason(node, "few") == reason(node, "many") == "Evicted", "both are evicted", 60
+    )
+    assert is_ready(node, "critical")
+    node.kill()
+    assert [name for name, _ in events(node, "Evicted")] == ["many", "few"]
+    assert conditions(node)["PIDPressure"] == "True"
+
+
 def test_a_full_disk_costs_the_pod_that_filled_it_and_nothing_else(small: EdgeNode) -> None:
     volume = {"name": "work", "emptyDir": {}}
     mount = [{"name": "work", "mountPath": "/work"}]

@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_kubelet import container, is_ready, pod
+from tests.rig.api import is_ready as is_ready_in_api
 from tests.rig.edge import EdgeNode
+from tests.rig.pods import deployment
+from tests.rig.processes import wait_until
+from tests.rig.system import System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
@@ -83,3 +87,50 @@ def test_a_plain_stop_of_the_agent_leaves_pods_running(node: EdgeNode) -> None:
     assert node.agent is not None
     assert node.agent.stop() == 0
     assert node.containerd.running_containers() == before
+
+
+def test_pods_of_controllers_come_back_after_the_boot_without_the_cloud() -> None:
+    directory = Path(tempfile.mkdtemp(prefix="kedge-e2e-"))
+    with System(directory) as system:
+        template = deployment("web", 2)
+        agents = template["spec"]["template"] | {"metadata": {"labels": {"app": "agent"}}}
+        daemon_set = {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": "agent", "namespace": "default"},
+            "spec": {"selector": {"matchLabels": {"app": "agent"}}, "template": agents},
+        }
+        for path, one in (("deployments", template), ("daemonsets", daemon_set)):
+            system.api.create(f"/apis/apps/v1/namespaces/default/{path}", one)
+        wait_until(lambda: ready_pods(system) == 3, 60, "three pods are ready")
+        before = {one["metadata"]["uid"] for one in system.pods()}
+        assert system.edge is not None
+        os.kill(system.edge.pid, signal.SIGPWR)
+        wait_until(lambda: not system.running_containers(), 40, "nothing runs")
+        wait_until(lambda: not node_is_ready(system), 20, "the cloud knows that the node goes")
+        wait_until(lambda: reasons(system) == {"Terminated"}, 20, "the cloud knows why")
+        system.cut_link()
+        system.reboot_node(running=3, seconds=60)
+        system.restore_link()
+        wait_until(lambda: node_is_ready(system), 60, "the node is ready again")
+        wait_until(lambda: ready_pods(system) == 3, 60, "all are ready again")
+        assert {one["metadata"]["uid"] for one in system.pods()} == before
+        (node,) = system.api.get("/api/v1/nodes")["items"]
+        names = {name for one in node["status"]["images"] for name in one["names"]}
+        assert "docker.io/library/busybox:latest" in names
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def reasons(system: System) -> set[str | None]:
+    """What the API says of why pods are as they are."""
+    return {one["status"].get("reason") for one in system.pods()}
+
+
+def ready_pods(system: System) -> int:
+    """How many pods of the default namespace are ready."""
+    return sum(is_ready_in_api(one) for one in system.pods())
+
+
+def node_is_ready(system: System) -> bool:
+    """Whether the API has the node as ready."""
+    return all(is_ready_in_api(one) for one in system.api.get("/api/v1/nodes")["items"])
