@@ -346,3 +346,52 @@ async def test_read_write_once_pod_is_one_pods(plane: ControlPlane) -> None:
     await plane.until(lambda: any("ReadWriteOncePod" in one for one in said(plane, "second")))
     await plane.registry.delete(key("pods", "first"), {"gracePeriodSeconds": 0})
     await plane.until(lambda: [one["metadata"]["name"] for one in plane.ready()] == ["second"])
+
+
+async def test_what_the_built_in_provisioner_cannot_make_is_said_and_nothing_is_made(
+    plane: ControlPlane,
+) -> None:
+    await plane.node("n1", **POOL)
+    body = {"metadata": {"name": "at-once"}, "provisioner": "kedge.io/local-path"}
+    await plane.registry.create(key("storageclasses", "at-once"), body)
+    await claim(plane, "at-once", storageClassName="at-once")
+    for name, wanted, spec in (
+        ("at-once", "volumeBindingMode", None),
+        ("block", "volumeMode Block is not supported", {"volumeMode": "Block"}),
+        ("many", "accessModes: wanted ReadWriteOnce", {"accessModes": ["ReadWriteMany"]}),
+    ):
+        if spec is not None:
+            await claim(plane, name, **spec)
+            await pod(plane, name, name)
+        await plane.until(
+            lambda name=name, wanted=wanted: any(  # type: ignore[misc]
+                "ProvisioningFailed" in one and wanted in one for one in said(plane, name)
+            )
+        )
+        assert phase(plane, "persistentvolumeclaims", name) == "Pending"
+    assert plane.all("persistentvolumes") == []
+    assert plane.ready() == []
+
+
+async def test_pods_that_come_together_do_not_share_what_is_left(plane: ControlPlane) -> None:
+    for name in ("n1", "n2"):
+        await plane.node(name, **POOL)
+    for number in range(6):
+        await claim(plane, f"c{number}", "4Gi")
+    for number in range(6):
+        await pod(plane, f"p{number}", f"c{number}")
+    await plane.until(lambda: len(plane.ready()) == 4)
+    await plane.settled()
+    sizes = [one["spec"]["nodeAffinity"] for one in plane.all("persistentvolumes")]
+    assert sorted(map(str, sizes)) == sorted(map(str, [on_host("n1")] * 2 + [on_host("n2")] * 2))
+    waiting = [one for one in range(6) if not bound(plane, f"c{one}")]
+    assert len(waiting) == 2
+
+
+async def test_volumes_that_fit_are_used_up_best_first(plane: ControlPlane) -> None:
+    await volume(plane, "for-it", "9Gi", claimRef={"namespace": "default", "name": "data"})
+    await volume(plane, "smaller", "2Gi")
+    await claim(plane, "data", "1Gi", storageClassName="")
+    await claim(plane, "other", "1Gi", storageClassName="")
+    await plane.until(lambda: bound(plane, "data") == "for-it")
+    await plane.until(lambda: bound(plane, "other") == "smaller")

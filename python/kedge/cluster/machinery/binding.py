@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kedge.cluster.machinery.selectors import labels_match, node_term_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
     from kedge.cluster.machinery.records import Node
     from kedge.cluster.machinery.storage import Claim, StorageClass, Volume
@@ -68,35 +68,25 @@ def reachable(volume: Volume, node: Node) -> bool:
     return any(node_term_matches(term, node.name, node.labels) for term in volume.terms)
 
 
-def match(
-    claim: Claim,
-    volumes: Iterable[Volume],
-    node: Node | None = None,
-    taken: Collection[str] = (),
-) -> Volume | None:
-    """The volume to bind a claim to: one that is meant for it, else the smallest that will do.
+def candidates(claim: Claim, volumes: Iterable[Volume]) -> list[Volume]:
+    """The volumes that a claim could be bound to, the best first: meant for it, then the smallest.
 
     Args:
         claim: it names no volume yet.
         volumes: all of them.
-        node: where it will be used, if that is known.
-        taken: names of volumes that others are about to get.
     """
-    best: Volume | None = None
-    for volume in volumes:
-        if volume.deleted or volume.name in taken or mismatch(claim, volume):
-            continue
-        if node is not None and not reachable(volume, node):
-            continue
-        if is_meant_for(volume, claim):
-            return volume
-        if volume.claim is not None or volume.phase not in ("Available", "Pending"):
-            continue
-        if claim.selector is not None and not labels_match(claim.selector, volume.labels):
-            continue
-        if best is None or (volume.size, volume.name) < (best.size, best.name):
-            best = volume
-    return best
+    found = [one for one in volumes if not one.deleted and _may_have(claim, one)]
+    return sorted(found, key=lambda one: (one.claim is None, one.size, one.name))
+
+
+def _may_have(claim: Claim, volume: Volume) -> bool:
+    if mismatch(claim, volume):
+        return False
+    if volume.claim is not None:
+        return is_meant_for(volume, claim)
+    if volume.phase not in ("Available", "Pending"):
+        return False
+    return claim.selector is None or labels_match(claim.selector, volume.labels)
 
 
 def host_of(volume: Volume) -> str:
@@ -115,16 +105,24 @@ def hostname(node: Node) -> str:
     return node.labels.get(HOSTNAME, node.name)
 
 
-def room(node: Node, volumes: Iterable[Volume], promised: int = 0) -> int:
+def given(volumes: Iterable[Volume]) -> dict[str, int]:
+    """Bytes of local-path volumes by the hostname of their node."""
+    found: dict[str, int] = {}
+    for one in volumes:
+        host = host_of(one)
+        if host:
+            found[host] = found.get(host, 0) + one.size
+    return found
+
+
+def room(node: Node, given: int, promised: int = 0) -> int:
     """Bytes that a new local-path volume may have on a node.
 
-    What was promised counts, whether it is written yet or not; and what is not free now cannot be given.
+    What was given counts, whether it is written yet or not; and what is not free now cannot be given.
 
     Args:
         node: as it reported.
-        volumes: all of them.
+        given: bytes of the volumes that it has.
         promised: bytes of volumes that are about to be made there.
     """
-    here = hostname(node)
-    given = sum(one.size for one in volumes if host_of(one) == here)
     return min(node.volume_pool - given, node.allocatable.get(POOL, 0)) - promised

@@ -61,6 +61,11 @@ class PodVolumes:
         self._wanted: list[Claim] = []
         for name in pod.claims:
             self.blocked = self.blocked or self._add(pod, name)
+        self._wanted.sort(key=lambda one: one.size)
+        volumes = storage.volumes() if self._wanted else ()
+        # what is the same for every node is looked up once
+        self._candidates = [binding.candidates(one, volumes) for one in self._wanted]
+        self._given = binding.given(volumes)
 
     def _add(self, pod: Pod, name: str) -> str:  # noqa: PLR0911 - a return per obstacle
         claim = self._storage.claim(pod, name)
@@ -104,8 +109,15 @@ class PodVolumes:
         chosen: dict[Key, tuple[Claim, str]] = {}
         taken = self._storage.taken()
         more = 0
-        for claim in sorted(self._wanted, key=lambda one: one.size):
-            volume = binding.match(claim, self._storage.volumes(), node, taken)
+        for claim, candidates in zip(self._wanted, self._candidates, strict=True):
+            volume = next(
+                (
+                    one
+                    for one in candidates
+                    if one.name not in taken and binding.reachable(one, node)
+                ),
+                None,
+            )
             if volume is not None:
                 taken.add(volume.name)
                 chosen[claim.key] = (claim, volume.name)
@@ -117,7 +129,9 @@ class PodVolumes:
                 return {}, (NO_VOLUME,)
             if provisioner == binding.LOCAL_PATH:
                 more += claim.size
-                if more > self._storage.room(node, {one.key for one in self._wanted}):
+                given = self._given.get(binding.hostname(node), 0)
+                promised = self._storage.promised(node, {one.key for one in self._wanted})
+                if more > binding.room(node, given, promised):
                     self.short.append(claim)
                     return {}, (NO_ROOM,)
             chosen[claim.key] = (claim, "")
@@ -180,14 +194,13 @@ class Storage:
         """Volumes promised to claims that do not show it yet."""
         return {one.volume for one in self._promised.values() if one.volume}
 
-    def room(self, node: Node, but: set[Key]) -> int:
-        """Bytes that new volumes may have on a node, beside what is promised to other claims."""
-        promised = sum(
+    def promised(self, node: Node, but: set[Key]) -> int:
+        """Bytes of volumes to be made on a node for other claims, which are not seen yet."""
+        return sum(
             one.size
             for key, one in self._promised.items()
             if one.node == node.name and not one.volume and key not in but
         )
-        return binding.room(node, self._informer.volumes, promised)
 
     def promise(self, needs: PodVolumes, node: str) -> dict[Key, str]:
         """Keeps what a pod's claims get on a node from others, until they show it; by claim, the volumes."""

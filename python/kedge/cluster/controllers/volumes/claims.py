@@ -80,9 +80,9 @@ class Claims:
         volumes = list(self._informer.volumes)
         if is_delayed:
             volumes = [one for one in volumes if binding.is_meant_for(one, claim)]
-        volume = binding.match(claim, volumes)
-        if volume is not None:
-            await self._bind(claim, volume)
+        fitting = binding.candidates(claim, volumes)
+        if fitting:
+            await self._bind(claim, fitting[0])
             return
         await self._phase(claim, "Pending")
         if is_delayed:

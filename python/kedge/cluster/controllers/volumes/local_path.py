@@ -53,7 +53,8 @@ class LocalPath:
         node = self._informer.nodes.get("", claim.selected_node)
         why = _impossible(claim, node) if claim.selected_node else _needs_node(found)
         if not why and node is not None:
-            free = binding.room(node, self._informer.volumes)
+            given = binding.given(self._informer.volumes)
+            free = binding.room(node, given.get(binding.hostname(node), 0))
             if claim.size > free:
                 why = (
                     f'node "{node.name}" did not have enough free storage: '
