@@ -164,6 +164,13 @@ async def test_a_runtime_class_names_the_handler_and_may_come_later(
         await kubelet.apply(gvisor | {"metadata": {"name": "gvisor", "labels": {"a": "b"}}})
         await until(lambda: kubelet.is_ready("web"))
         assert sorted(runtime.handlers.values()) == ["", "runsc"]
+        await kubelet.delete(gvisor)
+        for one in [one.id for one in runtime.containers.values()]:
+            runtime.end(one, 1)
+        await until(
+            lambda: runtime.calls["start_container"] == 4,
+            "containers start again in a sandbox whose class is gone",
+        )
 
 
 async def test_users_of_its_own_are_kept_for_a_pod_or_refused(

@@ -205,10 +205,11 @@ class Starter:
         recorder.pod(pod, "Started", f"Started container {name}", container=name)
         return observe.with_status(found, status)
 
-    def _is_recursive(self, pod: Pod) -> bool:
-        """Whether the pod's handler makes mounts read-only all through."""
+    def _is_recursive(self, pod: Pod, container: dict[str, Any]) -> bool:
+        """Whether the pod's handler makes mounts read-only all through; asked only if one is to be."""
         handlers = self._tools.facts.abilities.handlers
-        if not handlers:
+        wanted = any(one.get("recursiveReadOnly") for one in container.get("volumeMounts") or ())
+        if not wanted or not handlers:
             return False
         name = sandboxing.handler(pod, self._tools.objects, self._tools.facts.abilities)
         found = handlers.get(name)
@@ -238,7 +239,7 @@ class Starter:
                 directory=directory,
                 hosts=hosts,
                 attempt=attempt,
-                recursive=self._is_recursive(pod),
+                recursive=self._is_recursive(pod, container),
             )
             log_directory = Path(layout.log_directory) / container["name"]
             log_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
