@@ -90,6 +90,20 @@ class HubServer:
         """
         self._inner.open()
 
+    def offer_api(self, runtime: Runtime, server: str, ca: str, server_name: str = "") -> None:
+        """Lets nodes reach the API server, with nobody's rights but those of what they send.
+
+        Args:
+            runtime: the process's runtime.
+            server: ``https://HOST:PORT``.
+            ca: the authority of its certificate, PEM.
+            server_name: the name in it, if that is not the host.
+
+        Raises:
+            Invalid: the address cannot be used.
+        """
+        self._inner.offer_api(runtime, server, ca, server_name)
+
     async def events(self) -> AsyncIterator[list[ServerEvent]]:
         """Yields what happened, a batch at a time, until the caller stops."""
         async for batch in batches(self._inner):

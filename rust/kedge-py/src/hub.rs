@@ -7,13 +7,17 @@ use std::sync::Arc;
 
 use kedge_core::bridge::Inbox;
 use kedge_core::hub::Identity;
-use kedge_core::hub::client::{ClientEvent, HubClient as CoreClient, read_config as client_config};
+use kedge_core::hub::client::{
+    ClientEvent, HubClient as CoreClient, Outlet, read_config as client_config,
+};
 use kedge_core::hub::server::{HubServer as CoreServer, ServerEvent, read_config as server_config};
+use kedge_core::kube;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::door::Enter;
+use crate::error::into_py;
 use crate::kubelet::KubeletServer;
 use crate::runtime::Runtime;
 use crate::store::Store;
@@ -49,6 +53,19 @@ impl HubServer {
 
     fn open(&self) {
         self.inner.open();
+    }
+
+    fn offer_api(
+        &self,
+        runtime: &Runtime,
+        server: String,
+        ca: String,
+        server_name: String,
+    ) -> PyResult<()> {
+        let options = kube::Options { server, ca, server_name, ..kube::Options::default() };
+        let service = kube::ApiService::new(&runtime.inner, &options).map_err(into_py)?;
+        self.inner.offer(Arc::new(service));
+        Ok(())
     }
 
     fn ack(&self, py: Python<'_>, session: u64, seqs: Vec<u64>) {
@@ -93,6 +110,13 @@ impl HubServer {
 #[pyclass(frozen, module = "kedge._core")]
 pub(crate) struct HubClient {
     inner: CoreClient,
+}
+
+impl HubClient {
+    /// The way to the services of the hub.
+    pub(crate) fn outlet(&self) -> Outlet {
+        self.inner.outlet()
+    }
 }
 
 #[pymethods]

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::door::Enter;
+use crate::hub::HubClient;
 use crate::runtime::Runtime;
 use crate::store::Store;
 
@@ -22,9 +23,18 @@ type Answered = (u64, u16, String, Vec<u8>, Vec<(String, String)>);
 #[pymethods]
 impl ApiServer {
     #[new]
-    fn new(py: Python<'_>, runtime: &Runtime, store: &Store, config: &str) -> PyResult<Self> {
+    #[pyo3(signature = (runtime, store, config, link = None))]
+    fn new(
+        py: Python<'_>,
+        runtime: &Runtime,
+        store: &Store,
+        config: &str,
+        link: Option<&HubClient>,
+    ) -> PyResult<Self> {
         let store = store.handle()?;
-        let inner = py.enter(|| kubeapi::ApiServer::start(&runtime.inner, store, config))?;
+        let outlet = link.map(HubClient::outlet);
+        let inner =
+            py.enter(|| kubeapi::ApiServer::start(&runtime.inner, store, config, outlet))?;
         Ok(Self { inner })
     }
 

@@ -22,7 +22,7 @@ use crate::hub::dial::{self, Target};
 use crate::hub::follow::{self, LinkRecord, Reports};
 use crate::hub::link::Link;
 use crate::hub::tls::{self, Identity};
-use crate::hub::tunnels::Services;
+use crate::hub::tunnels::{Services, TunnelIo, Tunnels};
 use crate::hub::{Clock, Meter, random_id};
 use crate::runtime::Runtime;
 use crate::sync::port::{Objects, Write};
@@ -118,6 +118,8 @@ pub(crate) struct Shared {
     pub(crate) record: Mutex<LinkRecord>,
     /// Takes the tunnels that the hub opens; none means that there are none.
     pub(crate) services: Option<Arc<dyn Services>>,
+    /// The tunnels of the link that is up.
+    pub(crate) tunnels: Mutex<Option<Arc<Tunnels>>>,
     target: Mutex<Target>,
     ca: String,
     renewed: Notify,
@@ -187,6 +189,7 @@ impl HubClient {
             asked: Notify::new(),
             record: Mutex::new(record),
             services,
+            tunnels: Mutex::default(),
             target: Mutex::new(target),
             ca: config.ca,
             renewed: Notify::new(),
@@ -194,6 +197,11 @@ impl HubClient {
         let reports = Reports::new(store, config.node, cursor);
         let task = runtime.spawn(Box::pin(run(Arc::clone(&shared), reports)));
         Ok(Self { shared, task: Mutex::new(Some(task)) })
+    }
+
+    /// Opens connections to the hub's services.
+    pub fn outlet(&self) -> Outlet {
+        Outlet(Arc::clone(&self.shared))
     }
 
     /// Where events come out.
@@ -243,6 +251,22 @@ impl HubClient {
 impl Drop for HubClient {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// The way to the services of whatever hub a node is linked to now.
+#[derive(Clone)]
+pub struct Outlet(Arc<Shared>);
+
+impl Outlet {
+    /// A connection to `service`; `Disconnected` when there is no link.
+    pub fn open(&self, service: &str) -> Result<TunnelIo> {
+        let tunnels = self.0.tunnels.lock().clone();
+        let tunnels = tunnels
+            .ok_or_else(|| Error::new(Kind::Disconnected, "this node has no link to its cloud"))?;
+        tunnels.open(service).ok_or_else(|| {
+            Error::new(Kind::Timeout, "too many connections through this node's link at once")
+        })
     }
 }
 

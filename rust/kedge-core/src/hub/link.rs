@@ -72,7 +72,7 @@ impl<'a> Link<'a> {
             commits: Arc::default(),
             changes: None,
             questions: Questions::default(),
-            tunnels: Arc::default(),
+            tunnels: Arc::new(Tunnels::of_node()),
             opened: now,
             welcomed: None,
             cursor_due: None,
@@ -86,6 +86,7 @@ impl<'a> Link<'a> {
             Ok(()) => Error::new(Kind::Disconnected, "the link ended"),
             Err(error) => error,
         };
+        *self.shared.tunnels.lock() = None;
         self.tunnels.close("the link was lost");
         let Self { socket, endpoint, .. } = &mut self;
         if !matches!(error.kind, Kind::Disconnected | Kind::Timeout) {
@@ -293,6 +294,7 @@ impl<'a> Link<'a> {
             record.status.since_ms = now;
         });
         self.submit(write.into_iter().collect());
+        *self.shared.tunnels.lock() = Some(Arc::clone(&self.tunnels));
         self.shared.inbox.push_unbounded(ClientEvent::Connected { session });
         self.follow()
     }

@@ -215,9 +215,7 @@ impl Peer {
             let message = format!("node {} offers no services over its link", self.who.node);
             return Err(Error::new(Kind::NotFound, message));
         }
-        let tunnels =
-            inner.tunnels.get_or_insert_with(|| Arc::new(Tunnels::new(Arc::clone(&self.wake))));
-        tunnels.open(service).ok_or_else(|| {
+        inner.tunnels(&self.wake).open(service).ok_or_else(|| {
             let message = format!("too many connections to node {} at once", self.who.node);
             Error::new(Kind::Timeout, message)
         })
@@ -349,12 +347,22 @@ fn handle(hub: &Arc<Hub>, peer: &Arc<Peer>, command: Command, now: u64) -> Resul
         }
         Command::Asked(request) => ask(hub, peer, request, now),
         Command::Tunnelled(piece) => {
-            let tunnels = peer.inner.lock().tunnels.clone();
-            match (tunnels, &piece.passage) {
-                (_, Some(Passage::Open(_))) => Err(WireError::Unexpected("open").into()),
-                (Some(tunnels), _) => tunnels.receive(piece).map(drop).map_err(Into::into),
-                (None, _) => Ok(()),
+            let is_open = matches!(piece.passage, Some(Passage::Open(_)));
+            if is_open && hub.services.get().is_none() {
+                return Err(WireError::Unexpected("open").into());
             }
+            let tunnels = if is_open {
+                Some(peer.inner.lock().tunnels(&peer.wake))
+            } else {
+                peer.inner.lock().tunnels.clone()
+            };
+            let Some(tunnels) = tunnels else { return Ok(()) };
+            let opened = tunnels.receive(piece)?;
+            if let (Some((service, connection)), Some(services)) = (opened, hub.services.get()) {
+                // One that nobody serves is dropped, which ends it.
+                services.serve(&service, connection);
+            }
+            Ok(())
         }
         _ => Ok(()),
     }
@@ -462,6 +470,11 @@ fn tell_refused(hub: &Arc<Hub>, peer: &Arc<Peer>, what: String, reason: String, 
 }
 
 impl Inner {
+    fn tunnels(&mut self, wake: &Arc<Notify>) -> Arc<Tunnels> {
+        let tunnels = self.tunnels.get_or_insert_with(|| Arc::new(Tunnels::new(Arc::clone(wake))));
+        Arc::clone(tunnels)
+    }
+
     fn load(&mut self, changes: Vec<Change>, now: u64) -> Result<()> {
         for change in changes {
             self.endpoint.step(Event::Changed(Lane::Status, change), now)?;

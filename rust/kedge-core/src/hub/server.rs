@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use crate::hub::listener::{self, Keys};
 use crate::hub::peer::Peer;
 pub use crate::hub::peer::Who;
 use crate::hub::tls::Identity;
+use crate::hub::tunnels::Services;
 use crate::hub::views::Engine;
 use crate::hub::{Clock, Meter, random_id};
 use crate::runtime::Runtime;
@@ -151,6 +153,8 @@ pub(crate) struct Hub {
     pub(crate) runtime: Runtime,
     pub(crate) failed_handshakes: AtomicU64,
     pub(crate) is_open: AtomicBool,
+    /// Takes the tunnels that nodes open; none means that they may not.
+    pub(crate) services: OnceLock<Arc<dyn Services>>,
     sessions: Mutex<HashMap<u64, Arc<Peer>>>,
     /// Sessions that have ended while Python still had reports of them.
     ended: Mutex<VecDeque<u64>>,
@@ -320,6 +324,7 @@ impl HubServer {
             runtime: runtime.clone(),
             failed_handshakes: AtomicU64::new(0),
             is_open: AtomicBool::new(false),
+            services: OnceLock::new(),
             sessions: Mutex::default(),
             ended: Mutex::default(),
             joins: Mutex::default(),
@@ -340,6 +345,11 @@ impl HubServer {
         };
         let accept = runtime.spawn(listener::run(Arc::clone(&hub), listener));
         Ok(Self { hub, address, tasks: Mutex::new(vec![follow, accept]) })
+    }
+
+    /// Nodes may open tunnels to these from now on; the first call counts.
+    pub fn offer(&self, services: Arc<dyn Services>) {
+        let _ = self.hub.services.set(services);
     }
 
     /// Takes links from now on. The store must be complete: what it lacks is deleted on nodes.

@@ -147,7 +147,7 @@ fn piece(id: u64, passage: Passage) -> Tunnel {
 
 #[test]
 fn bytes_beyond_the_window_break_the_protocol() {
-    let tunnels = Arc::new(Tunnels::default());
+    let tunnels = Arc::new(Tunnels::of_node());
     let (service, _io) = tunnels.receive(piece(1, Passage::Open("x".into()))).unwrap().unwrap();
     assert_eq!(service, "x");
     let full = vec![0; WINDOW as usize].into();
@@ -196,11 +196,45 @@ async fn too_many_at_once_are_refused_at_both_ends() {
     let hub = Arc::new(Tunnels::default());
     let open: Vec<_> = (0..200).filter_map(|_| hub.open("x")).collect();
     assert_eq!(open.len(), 128);
-    let node = Arc::new(Tunnels::default());
+    let node = Arc::new(Tunnels::of_node());
     let taken: Vec<_> = (0..200)
-        .filter_map(|id| node.receive(piece(id, Passage::Open("x".into()))).unwrap())
+        .filter_map(|id| node.receive(piece(2 * id + 1, Passage::Open("x".into()))).unwrap())
         .collect();
     assert_eq!(taken.len(), 128);
     let refusal = node.next_piece().unwrap();
-    assert_eq!(refusal, piece(128, Passage::Reset("too many tunnels to this node".into())));
+    assert_eq!(refusal, piece(257, Passage::Reset("too many tunnels on this link".into())));
+    let own = node.open("y");
+    assert!(own.is_some(), "each end has its own");
+    let error = node.receive(piece(2, Passage::Open("x".into()))).unwrap_err();
+    assert_eq!(error, WireError::Unexpected("open"), "a number of this end");
+}
+
+#[test]
+fn a_node_reaches_what_the_hub_offers_and_nothing_without_a_link() {
+    let world = World::new();
+    world.server.offer(Arc::new(Test(world.runtime.clone())));
+    let client = linked(&world, "n1", &Memory::default());
+    let outlet = client.outlet();
+    let answer = world.runtime.block_on(async {
+        let mut through = outlet.open("echo").unwrap();
+        through.write_all(b"hello").await.unwrap();
+        through.shutdown().await.unwrap();
+        let mut answer = String::new();
+        through.read_to_string(&mut answer).await.unwrap();
+        let mut nothing = outlet.open("nothing").unwrap();
+        assert!(nothing.read_u8().await.is_err(), "nobody serves it");
+        answer
+    });
+    assert_eq!(answer.unwrap(), "hello");
+    world.server.close(60_000);
+    until("the link is gone", || outlet.open("echo").is_err());
+    assert_eq!(outlet.open("echo").unwrap_err().kind, Kind::Disconnected);
+}
+
+#[test]
+fn a_node_that_opens_a_tunnel_to_a_hub_without_services_breaks_the_rules() {
+    let world = World::new();
+    let client = linked(&world, "n1", &Memory::default());
+    let _through = client.outlet().open("echo").unwrap();
+    until("the link ends", || client.status().last_error.contains("open"));
 }

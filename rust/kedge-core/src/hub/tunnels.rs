@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Connections that pass through the link, each with a window of its own.
 //!
-//! The hub opens them, to a named service of the node; both ends then have a [`TunnelIo`], a stream of
-//! bytes as a socket is. A [`Tunnels`] is the state of all of one link: what came and was not read
+//! Either end opens them, to a named service of the other; both then have a [`TunnelIo`], a stream of
+//! bytes as a socket is. The hub's have odd numbers, the node's even ones. A [`Tunnels`] is the state of all of one link: what came and was not read
 //! (at most a window each), what was written and not sent. Tunnels take turns, and the link takes a
 //! piece only when it has nothing more urgent, so neither a large answer nor a reader that has gone
 //! to sleep delays a pod's status, or another tunnel for longer than a piece.
@@ -26,10 +26,10 @@ use crate::wire::envelope::{Passage, Tunnel};
 pub(crate) const WINDOW: u32 = 256 * 1024;
 /// The most bytes in one piece.
 const PIECE: usize = 16 * 1024;
-/// The tunnels that a node bears at a time.
+/// The tunnels that each end may open at a time.
 pub(crate) const MAX_TUNNELS: u32 = 128;
 
-/// Takes the tunnels that the hub opens to this node.
+/// Takes the tunnels that the other end opens.
 pub trait Services: Send + Sync {
     /// Serves a connection to `service`; drops it when there is no such service.
     fn serve(&self, service: &str, connection: TunnelIo);
@@ -41,6 +41,8 @@ pub(crate) struct Tunnels {
     table: Mutex<Table>,
     /// There is something to send.
     pub(crate) wake: Arc<Notify>,
+    /// This is the node's end.
+    is_node: bool,
 }
 
 #[derive(Debug, Default)]
@@ -118,19 +120,24 @@ impl Half {
 }
 
 impl Tunnels {
-    /// None yet; `wake` tells the link that there is something to send.
+    /// The hub's end, without any yet; `wake` tells the link that there is something to send.
     pub(crate) fn new(wake: Arc<Notify>) -> Self {
-        Self { table: Mutex::default(), wake }
+        Self { wake, ..Self::default() }
     }
 
-    /// Hub: a new tunnel to a service of the node; `None` when there are too many.
+    /// The node's end.
+    pub(crate) fn of_node() -> Self {
+        Self { is_node: true, ..Self::default() }
+    }
+
+    /// A new tunnel to a service of the other end; `None` when there are too many.
     pub(crate) fn open(self: &Arc<Self>, service: &str) -> Option<TunnelIo> {
         let mut table = self.table.lock();
-        if table.closed || table.halves.len() >= MAX_TUNNELS as usize {
+        if table.closed || table.opened_by(self.is_node) >= MAX_TUNNELS as usize {
             return None;
         }
-        table.next += 1;
-        let id = table.next;
+        table.next += 2;
+        let id = table.next - u64::from(!self.is_node);
         table.halves.insert(id, Half::default());
         table.notice(id, Passage::Open(service.to_owned()));
         drop(table);
@@ -143,6 +150,9 @@ impl Tunnels {
         let Tunnel { id, passage: Some(passage) } = piece else { return Ok(None) };
         let mut table = self.table.lock();
         if let Passage::Open(service) = passage {
+            if is_node(id) == self.is_node {
+                return Err(WireError::Unexpected("open"));
+            }
             return Ok(self.opened(&mut table, id, service));
         }
         // One that this end has given up may still get what was under way.
@@ -186,8 +196,8 @@ impl Tunnels {
         if table.closed || table.halves.contains_key(&id) {
             return None;
         }
-        if table.halves.len() >= MAX_TUNNELS as usize {
-            table.notice(id, Passage::Reset("too many tunnels to this node".into()));
+        if table.opened_by(!self.is_node) >= MAX_TUNNELS as usize {
+            table.notice(id, Passage::Reset("too many tunnels on this link".into()));
             self.wake.notify_one();
             return None;
         }
@@ -249,7 +259,16 @@ impl Half {
     }
 }
 
+/// Whether the node's end opened it.
+fn is_node(id: u64) -> bool {
+    id.is_multiple_of(2)
+}
+
 impl Table {
+    fn opened_by(&self, node: bool) -> usize {
+        self.halves.keys().filter(|id| is_node(**id) == node).count()
+    }
+
     fn notice(&mut self, id: u64, passage: Passage) {
         self.notices.push_back(Tunnel { id, passage: Some(passage) });
     }

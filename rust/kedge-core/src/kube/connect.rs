@@ -17,6 +17,7 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::kubeapi::tls::{certificates, roots};
 use crate::{Error, Kind, Result};
@@ -95,7 +96,8 @@ impl Connector {
         })?
     }
 
-    async fn dial(&self) -> Result<Sender> {
+    /// TCP and TLS.
+    pub(super) async fn stream(&self) -> Result<TlsStream<TcpStream>> {
         let away = |error: &dyn std::fmt::Display| {
             Error::new(Kind::Disconnected, format!("cannot reach {}: {error}", self.authority))
         };
@@ -103,16 +105,23 @@ impl Connector {
             .await
             .map_err(|error| away(&error))?;
         tune(&stream).map_err(|error| away(&error))?;
-        let stream = self.tls.connect(self.name.clone(), stream).await.map_err(|error| {
+        self.tls.connect(self.name.clone(), stream).await.map_err(|error| {
             let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             let kind = if ours.is_some() { Kind::Certificate } else { Kind::Disconnected };
             Error::new(kind, format!("TLS with {}: {error}", self.authority))
-        })?;
+        })
+    }
+
+    async fn dial(&self) -> Result<Sender> {
+        let stream = self.stream().await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(HEAD_BYTES)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| away(&error))?;
+            .map_err(|error| {
+                let message = format!("cannot reach {}: {error}", self.authority);
+                Error::new(Kind::Disconnected, message)
+            })?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 log::debug!("a connection to the API server ended: {error}");

@@ -12,9 +12,11 @@ mod connect;
 mod lines;
 mod listing;
 mod mirror;
+mod service;
 mod tickets;
 
 pub use client::{Answer, Ask, Client};
 pub use connect::Options;
 pub use mirror::{Mirror, Notice, Row};
+pub use service::ApiService;
 pub use tickets::Tickets;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -17,6 +18,9 @@ use crate::{Error, Kind, Result};
 #[serde(deny_unknown_fields)]
 pub(super) struct Config {
     pub(super) listen: SocketAddr,
+    /// Further addresses.
+    #[serde(default)]
+    pub(super) also_listen: Vec<SocketAddr>,
     /// PEM, the server's own certificate first.
     pub(super) certificate: String,
     /// PEM.
@@ -45,6 +49,22 @@ pub(super) struct Config {
     /// What `/version` says.
     #[serde(default)]
     pub(super) version: Value,
+    /// That the store is a node's replica.
+    #[serde(default)]
+    pub(super) replica: Option<Replica>,
+}
+
+/// What a node's server has to know beside.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replica {
+    /// What versions begin at.
+    pub(super) base: u64,
+    /// The (group, plural) pairs that are read from the store; others are the cloud's.
+    pub(super) kinds: Vec<(String, String)>,
+    /// A directory of documents with an `index.json`.
+    #[serde(default)]
+    pub(super) documents: PathBuf,
 }
 
 /// A bearer token from configuration.

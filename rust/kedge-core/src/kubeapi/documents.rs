@@ -4,21 +4,27 @@
 //! A path may have several, one per media type; the client's `Accept` decides. `ETag` and
 //! `If-None-Match` spare the transfer.
 //!
+//! A node keeps them as files and reads one when it is asked for.
+//!
 //! Old clients ask for `OpenAPI` as `...spec.v2@v1.0+protobuf`, and refuse that as the type of the
 //! answer since `@` is not legal there: it is served as upstream does, with a dot.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::accept::{Range, ranges};
+use crate::{Error, Kind, Result};
 
 /// One representation of a path.
 #[derive(Clone)]
 pub(super) struct Document {
     pub(super) media_type: String,
     pub(super) body: Bytes,
+    /// Where the body is instead.
+    file: Option<PathBuf>,
     /// Quoted, as in the header; empty when there is none.
     pub(super) etag: String,
 }
@@ -45,7 +51,23 @@ impl Documents {
         } else {
             format!("\"{etag}\"")
         };
-        let document = Document { media_type: legal(media_type), body, etag };
+        self.put(path, Document { media_type: legal(media_type), body, etag, file: None });
+    }
+
+    /// Takes the files of `directory`: its `index.json` lists name, path, media type and tag of each.
+    pub(super) fn load(&self, directory: &Path) -> Result<()> {
+        let index = std::fs::read(directory.join("index.json"))?;
+        let rows: Vec<(String, String, String, String)> = serde_json::from_slice(&index)
+            .map_err(|error| Error::new(Kind::Invalid, format!("index of documents: {error}")))?;
+        for (name, path, media_type, tag) in rows {
+            let file = Some(directory.join(name));
+            let (media_type, etag) = (legal(&media_type), format!("\"{tag}\""));
+            self.put(&path, Document { media_type, body: Bytes::new(), etag, file });
+        }
+        Ok(())
+    }
+
+    fn put(&self, path: &str, document: Document) {
         let mut all = self.0.write();
         let representations = all.entry(normal(path).to_owned()).or_default();
         representations.retain(|other| other.media_type != document.media_type);
@@ -60,7 +82,19 @@ impl Documents {
             representations.iter().find(|document| range.covers(&document.media_type)).cloned()
         };
         match ranges(&legal(header)).iter().find_map(choose) {
-            Some(document) => Found::Document(document),
+            Some(mut document) => match &document.file {
+                None => Found::Document(document),
+                Some(file) => match std::fs::read(file) {
+                    Ok(body) => {
+                        document.body = body.into();
+                        Found::Document(document)
+                    }
+                    Err(error) => {
+                        log::warn!("document {path}: {error}");
+                        Found::Nothing
+                    }
+                },
+            },
             None => Found::NotAcceptable,
         }
     }

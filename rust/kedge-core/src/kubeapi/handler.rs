@@ -11,7 +11,7 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as signal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as signal};
 
 use super::About;
 use super::accept::{self, Shape};
@@ -19,6 +19,7 @@ use super::auth::{AUTHENTICATED, Authenticator};
 use super::body::{Body, BodyReader, JSON, answer, refusal, streamed};
 use super::config::{Catalogue, Config, Limits, Resource, seconds};
 use super::documents::{Documents, Found, unchanged};
+use super::face::Face;
 use super::gzip;
 use super::path::{self, Route, Target, Verb};
 use super::policy::{Identity, Policy};
@@ -27,62 +28,73 @@ use super::query::{ListOptions, Query};
 use super::queue::{Question, Questions, Reply};
 use super::rbac::{Access, Rbac};
 use super::read::{self, View};
+use super::replica::Replicated;
 use super::status::Failure;
 use super::table::Include;
 use super::watch::{Lease, Times, Watch, error_line};
+use crate::hub::client::Outlet;
 use crate::store::{Selector, Store};
 use crate::{Error, Kind};
 
 /// What all requests share.
 pub(super) struct Handler {
-    store: Store,
+    pub(super) store: Store,
+    pub(super) face: Face,
     catalogue: Catalogue,
     policy: Policy,
     rbac: Option<Rbac>,
-    authenticator: Authenticator,
+    pub(super) authenticator: Authenticator,
     pub(super) documents: Documents,
     pub(super) questions: Arc<Questions>,
     pub(super) ready: AtomicBool,
     pub(super) closing: signal::Sender<bool>,
     pub(super) limits: Limits,
-    bodies: BodyReader,
+    pub(super) bodies: BodyReader,
     requests: Arc<Semaphore>,
     watches: Arc<Semaphore>,
     pub(super) nodes: Nodes,
+    /// On a node: what it reads itself, and the way to the cloud.
+    pub(super) replica: Option<Replicated>,
     version: Vec<u8>,
 }
 
 /// Ignoring it would answer with the rights of who asks instead of those of who is meant.
 const IMPERSONATE: &str = "impersonate-user";
 
-type Answer = Result<Response<Body>, Failure>;
+pub(super) type Answer = Result<Response<Body>, Failure>;
 
 /// An answer that ends by itself may be compressed; the lines of a watch must not wait in a buffer.
-enum Answered {
+pub(super) enum Answered {
     Whole(Response<Body>),
     Watch(Response<Body>),
 }
 
 /// A request on a resource, understood and allowed.
-struct Call {
-    verb: Verb,
-    target: Target,
-    query: Query,
-    who: Identity,
-    accept: String,
+pub(super) struct Call {
+    pub(super) verb: Verb,
+    pub(super) target: Target,
+    pub(super) query: Query,
+    pub(super) who: Identity,
+    pub(super) accept: String,
 }
 
 impl Handler {
     /// A handler that reads `store` and serves what `config` says.
-    pub(super) fn new(store: Store, config: Config) -> crate::Result<Self> {
+    pub(super) fn new(store: Store, config: Config, outlet: Option<Outlet>) -> crate::Result<Self> {
         let limits = config.limits;
+        let documents = Documents::default();
+        if let Some(replica) = &config.replica
+            && !replica.documents.as_os_str().is_empty()
+        {
+            documents.load(&replica.documents)?;
+        }
         let body_timeout = seconds(limits.body_seconds);
         let rbac_store = store.clone();
         Ok(Self {
             store,
             catalogue: Catalogue::new(&config.resources),
             authenticator: Authenticator::new(&config)?,
-            documents: Documents::default(),
+            documents,
             questions: Questions::new(limits.queue, seconds(limits.answer_seconds))?,
             ready: AtomicBool::new(true),
             closing: signal::Sender::new(false),
@@ -90,6 +102,8 @@ impl Handler {
             requests: Arc::new(Semaphore::new(limits.requests)),
             watches: Arc::new(Semaphore::new(limits.watches)),
             nodes: Nodes::default(),
+            face: config.replica.as_ref().map_or_else(Face::default, |of| Face::replica(of.base)),
+            replica: config.replica.map(|replica| Replicated::new(replica, outlet)),
             version: config.version.to_string().into_bytes(),
             policy: config.policy,
             rbac: config.rbac.then(|| Rbac::new(rbac_store)),
@@ -148,26 +162,23 @@ impl Handler {
         let accept = header(request.headers(), &ACCEPT);
         let route = path::parse(request.uri().path())?;
         let Route::Resource(target) = route else {
-            return self.document(&request, &who, &accept).map(Answered::Whole);
+            let found = self.document(&request, &who, &accept);
+            return match (&self.replica, found) {
+                (Some(replica), Err(failure)) if failure.code == 404 => {
+                    self.pass(replica, request, None).await
+                }
+                (_, found) => found.map(Answered::Whole),
+            };
         };
         let query = Query::parse(request.uri().query().unwrap_or_default())?;
         let verb = target
             .verb(request.method(), query.flag("watch")?)
             .ok_or_else(|| method_not_allowed(request.method()))?;
-        let fields = query.get("fieldSelector");
-        let chosen = if fields.is_empty() { None } else { Selector::parse("", fields).ok() };
-        let name = match target.name.as_str() {
-            "" => chosen.as_ref().and_then(|fields| fields.exact_field("metadata.name")),
-            name => Some(name),
-        };
-        let about = About {
-            group: &target.group,
-            resource: &target.resource,
-            subresource: &target.subresource,
-            namespace: &target.namespace,
-            name: name.unwrap_or_default(),
-        };
-        if !self.may(&who, verb, &about) {
+        if let Some(replica) = &self.replica {
+            let call = Call { verb, target, query, who, accept };
+            return Box::pin(self.replicated(replica, call, request)).await;
+        }
+        if !self.may_call(&who, verb, &target, &query) {
             return Err(forbidden(&who, verb, &target));
         }
         let call = Call { verb, target, query, who, accept };
@@ -181,10 +192,7 @@ impl Handler {
         if verb == "watch" {
             return self.watch(resource, &call).map(Answered::Watch);
         }
-        let _permit = self
-            .requests
-            .try_acquire()
-            .map_err(|_full| Failure::busy("too many requests at a time, try again", 1))?;
+        let _permit = self.request_permit()?;
         let reads_object = matches!(
             call.target.subresource.as_str(),
             "" | "ephemeralcontainers" | "resize" | "status"
@@ -195,6 +203,30 @@ impl Handler {
             _ => self.ask(call, request).await,
         };
         answer.map(Answered::Whole)
+    }
+
+    /// Whether `who` may do `verb` on what a request is about.
+    pub(super) fn may_call(
+        &self,
+        who: &Identity,
+        verb: Verb,
+        target: &Target,
+        query: &Query,
+    ) -> bool {
+        let fields = query.get("fieldSelector");
+        let chosen = if fields.is_empty() { None } else { Selector::parse("", fields).ok() };
+        let name = match target.name.as_str() {
+            "" => chosen.as_ref().and_then(|fields| fields.exact_field("metadata.name")),
+            name => Some(name),
+        };
+        let about = About {
+            group: &target.group,
+            resource: &target.resource,
+            subresource: &target.subresource,
+            namespace: &target.namespace,
+            name: name.unwrap_or_default(),
+        };
+        self.may(who, verb, &about)
     }
 
     /// Whether `who` may do `verb` on a resource.
@@ -230,8 +262,14 @@ impl Handler {
         }
     }
 
+    pub(super) fn request_permit(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        self.requests
+            .try_acquire()
+            .map_err(|_full| Failure::busy("too many requests at a time, try again", 1))
+    }
+
     /// Streams from nodes are counted with the watches, not with the quick requests, to their end.
-    fn stream_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+    pub(super) fn stream_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
         Arc::clone(&self.watches)
             .try_acquire_owned()
             .map_err(|_full| Failure::busy("too many streams, try again", 5))
@@ -293,7 +331,7 @@ impl Handler {
     }
 
     /// The resource that a call is about, if it is served in that way.
-    fn resource(&self, call: &Call) -> Result<&Resource, Failure> {
+    pub(super) fn resource(&self, call: &Call) -> Result<&Resource, Failure> {
         let target = &call.target;
         let resource = self.catalogue.find(target).ok_or_else(Failure::no_such_path)?;
         let scoped = !target.namespace.is_empty();
@@ -311,15 +349,21 @@ impl Handler {
         Ok(resource)
     }
 
-    fn get(&self, resource: &Resource, call: &Call) -> Answer {
-        let options = ListOptions::parse(&call.query)?;
+    pub(super) fn get(&self, resource: &Resource, call: &Call) -> Answer {
+        let options = self.options(call)?;
         let version = options.start.unwrap_or(0);
-        read::get(&self.store, resource, &call.target, version, view(call)?)
+        read::get(&self.store, resource, &call.target, version, self.view(call)?)
     }
 
-    async fn list(&self, resource: &Resource, call: Call) -> Answer {
-        let options = ListOptions::parse(&call.query)?;
-        let view = view(&call)?;
+    fn options(&self, call: &Call) -> Result<ListOptions, Failure> {
+        let mut options = ListOptions::parse(&call.query)?;
+        self.face.translate(&mut options)?;
+        Ok(options)
+    }
+
+    pub(super) async fn list(&self, resource: &Resource, call: Call) -> Answer {
+        let options = self.options(&call)?;
+        let view = self.view(&call)?;
         let (store, resource) = (self.store.clone(), resource.clone());
         let work = move || read::list(&store, &resource, &call.target, &options, view);
         tokio::task::spawn_blocking(work)
@@ -327,12 +371,18 @@ impl Handler {
             .map_err(|error| Error::new(Kind::Internal, format!("a list failed: {error}")))?
     }
 
-    fn watch(&self, resource: &Resource, call: &Call) -> Answer {
-        let mut options = ListOptions::parse(&call.query)?;
+    pub(super) fn watch(&self, resource: &Resource, call: &Call) -> Answer {
+        let view = self.view(call)?;
+        let mut options = match self.options(call) {
+            // Clients look for an expired revision in the stream.
+            Err(failure) if failure.code == 410 => {
+                return Ok(answer(200, media_type(view), error_line(&failure)));
+            }
+            options => options?,
+        };
         if !call.target.name.is_empty() {
             options.fields = format!("metadata.name={}", call.target.name);
         }
-        let view = view(call)?;
         let permit = Arc::clone(&self.watches)
             .try_acquire_owned()
             .map_err(|_full| Failure::busy("too many watches, try again", 5))?;
@@ -345,12 +395,21 @@ impl Handler {
         let begun = Watch::begin(&self.store, resource, &target, &options, view, lease);
         match begun {
             Ok(watch) => Ok(streamed(media_type(view), watch.stream())),
-            // Clients look for an expired revision in the stream.
             Err(failure) if failure.code == 410 => {
                 Ok(answer(200, media_type(view), error_line(&failure)))
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    fn view(&self, call: &Call) -> Result<View, Failure> {
+        let shape = accept::shape(&call.accept)?;
+        let text = call.query.get("includeObject");
+        let include = Include::parse(text).ok_or_else(|| {
+            let message = format!("includeObject: wanted None, Metadata or Object, got: {text:?}");
+            Failure::new(400, "BadRequest", message)
+        })?;
+        Ok(View { shape, include, face: self.face })
     }
 
     /// What the client asks for, else between one and two times the default, so that the watches
@@ -396,16 +455,6 @@ fn said_by_python(reply: Reply) -> Response<Body> {
     response
 }
 
-fn view(call: &Call) -> Result<View, Failure> {
-    let shape = accept::shape(&call.accept)?;
-    let text = call.query.get("includeObject");
-    let include = Include::parse(text).ok_or_else(|| {
-        let message = format!("includeObject: wanted None, Metadata or Object, got: {text:?}");
-        Failure::new(400, "BadRequest", message)
-    })?;
-    Ok(View { shape, include })
-}
-
 fn media_type(view: View) -> &'static str {
     match view.shape {
         Shape::Object => JSON,
@@ -414,7 +463,7 @@ fn media_type(view: View) -> &'static str {
     }
 }
 
-fn header(headers: &HeaderMap, name: &HeaderName) -> String {
+pub(super) fn header(headers: &HeaderMap, name: &HeaderName) -> String {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.collect::<Vec<_>>().join(",")
 }
@@ -424,7 +473,7 @@ fn method_not_allowed(method: &Method) -> Failure {
     Failure::new(405, "MethodNotAllowed", message)
 }
 
-fn forbidden(who: &Identity, verb: Verb, target: &Target) -> Failure {
+pub(super) fn forbidden(who: &Identity, verb: Verb, target: &Target) -> Failure {
     let mut resource = target.resource.clone();
     if !target.subresource.is_empty() {
         resource = format!("{resource}/{}", target.subresource);

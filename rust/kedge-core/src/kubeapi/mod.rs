@@ -4,7 +4,8 @@
 //! A request passes `connection` (TLS, HTTP/1.1 and HTTP/2, limits), `auth` (certificate or token),
 //! `path` and `query` (what it is about), `policy` and `rbac` (whether it may); then `read` and `watch` answer
 //! from the store's bytes, `proxy` from nodes, `documents` from what Python has put there, and everything else goes
-//! through `queue` to Python and back by number. `table` computes what `kubectl get` prints.
+//! through `queue` to Python and back by number. On a node (`replica`) what is not in its store, and every
+//! write, goes through `pass` to the cloud instead. `face` shows what a store holds, `table` computes what `kubectl get` prints.
 //! Not here: admission, defaults, validation, patches, discovery documents; those are Python's.
 
 mod accept;
@@ -13,9 +14,11 @@ mod body;
 mod config;
 mod connection;
 mod documents;
+mod face;
 mod gzip;
 mod handler;
 mod object;
+mod pass;
 mod path;
 mod patient;
 mod policy;
@@ -24,11 +27,15 @@ mod query;
 mod queue;
 mod rbac;
 mod read;
+mod replica;
+#[cfg(test)]
+mod replica_tests;
 mod status;
 mod table;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
+mod trust;
 mod watch;
 
 use std::net::SocketAddr;
@@ -41,6 +48,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::hub::Identity;
+use crate::hub::client::Outlet;
 use crate::runtime::Runtime;
 use crate::store::Store;
 use crate::{Error, Result};
@@ -70,17 +78,29 @@ pub struct ApiServer {
 
 impl ApiServer {
     /// Listens and serves `store` as `config` (JSON) says.
-    pub fn start(runtime: &Runtime, store: Store, config: &str) -> Result<Self> {
+    ///
+    /// A replica's server (`config` says so) passes what is not of its store on through `outlet`.
+    pub fn start(
+        runtime: &Runtime,
+        store: Store,
+        config: &str,
+        outlet: Option<Outlet>,
+    ) -> Result<Self> {
         let config = config::Config::parse(config)?;
         let acceptor = TlsAcceptor::from(tls::server_config(&config)?);
-        let listen = config.listen;
-        let listener = runtime.block_on(TcpListener::bind(listen))?.map_err(|error| {
-            let Error { kind, message } = error.into();
-            Error::new(kind, format!("cannot listen on: {listen}: {message}"))
-        })?;
-        let address = listener.local_addr()?;
-        let handler = Arc::new(handler::Handler::new(store, config)?);
-        runtime.spawn(connection::accept(listener, acceptor, Arc::clone(&handler)));
+        let mut listeners = Vec::with_capacity(1 + config.also_listen.len());
+        for listen in std::iter::once(&config.listen).chain(&config.also_listen) {
+            let bound = runtime.block_on(TcpListener::bind(listen))?.map_err(|error| {
+                let Error { kind, message } = error.into();
+                Error::new(kind, format!("cannot listen on: {listen}: {message}"))
+            })?;
+            listeners.push(bound);
+        }
+        let address = listeners[0].local_addr()?;
+        let handler = Arc::new(handler::Handler::new(store, config, outlet)?);
+        for listener in listeners {
+            runtime.spawn(connection::accept(listener, acceptor.clone(), Arc::clone(&handler)));
+        }
         Ok(Self { handler, address })
     }
 

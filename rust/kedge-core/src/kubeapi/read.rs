@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use super::accept::Shape;
 use super::body::{Body, JSON, answer, streamed};
 use super::config::Resource;
+use super::face::Face;
 use super::object;
 use super::path::Target;
 use super::query::{ListOptions, VersionMatch};
@@ -27,6 +28,7 @@ const FRAME: usize = 64 * 1024;
 pub(super) struct View {
     pub(super) shape: Shape,
     pub(super) include: Include,
+    pub(super) face: Face,
 }
 
 /// One object.
@@ -39,7 +41,7 @@ pub(super) fn get(
 ) -> Result<Response<Body>, Failure> {
     not_older(store, version)?;
     let key = Key::new(&target.group, &target.resource, &target.namespace, &target.name);
-    let Some(found) = store.get(&key)? else {
+    let Some(found) = view.face.get(store, &key)? else {
         return Err(Failure::not_found(&target.resource, &target.group, &target.name));
     };
     let body = match view.shape {
@@ -60,7 +62,8 @@ pub(super) fn get(
             out.into()
         }
         Shape::Table => {
-            let metadata = format!("{{\"resourceVersion\":\"{}\"}}", found.revision);
+            let version = view.face.version(found.revision);
+            let metadata = format!("{{\"resourceVersion\":\"{version}\"}}");
             table_body(resource, &metadata, std::iter::once(&found.value), view.include)?.into()
         }
     };
@@ -75,8 +78,8 @@ pub(super) fn list(
     options: &ListOptions,
     view: View,
 ) -> Result<Response<Body>, Failure> {
-    let page = page(store, target, options)?;
-    let metadata = list_metadata(&page);
+    let page = page(store, target, options, view.face)?;
+    let metadata = list_metadata(&page, view.face);
     match view.shape {
         Shape::Table => {
             let values = page.items.iter().map(|item| &item.value);
@@ -87,7 +90,12 @@ pub(super) fn list(
 }
 
 /// What of the store a list asks for.
-pub(super) fn page(store: &Store, target: &Target, options: &ListOptions) -> Result<Page, Failure> {
+pub(super) fn page(
+    store: &Store,
+    target: &Target,
+    options: &ListOptions,
+    face: Face,
+) -> Result<Page, Failure> {
     let at_revision = match options.version {
         VersionMatch::Exact(version) => {
             not_older(store, version)?;
@@ -98,7 +106,7 @@ pub(super) fn page(store: &Store, target: &Target, options: &ListOptions) -> Res
             0
         }
     };
-    Ok(store.list(&ListQuery {
+    let query = ListQuery {
         group: target.group.clone(),
         resource: target.resource.clone(),
         namespace: target.namespace.clone(),
@@ -107,7 +115,8 @@ pub(super) fn page(store: &Store, target: &Target, options: &ListOptions) -> Res
         limit: options.limit,
         continue_token: options.continue_token.clone(),
         at_revision,
-    })?)
+    };
+    Ok(face.list(store, query)?)
 }
 
 /// The newest revision; what a list saw may not have reached the watchers yet, so that one that
@@ -131,8 +140,9 @@ fn not_older(store: &Store, version: u64) -> Result<(), Failure> {
     Err(Failure { details: Some(Box::new(details)), ..Failure::new(504, "Timeout", message) })
 }
 
-fn list_metadata(page: &Page) -> String {
-    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+fn list_metadata(page: &Page, face: Face) -> String {
+    let version = face.version(page.revision);
+    let mut metadata = json!({"resourceVersion": version.to_string()});
     if !page.continue_token.is_empty() {
         metadata["continue"] = page.continue_token.as_str().into();
         if let Some(remaining) = page.remaining {

@@ -17,13 +17,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::accept::Shape;
 use super::config::Resource;
-use super::object;
 use super::path::Target;
 use super::query::ListOptions;
 use super::read::{self, View};
 use super::status::Failure;
 use super::table;
-use crate::store::{Event, EventKind, Listed, Selector, Store, WatchQuery, Watcher};
+use crate::store::{Event, Listed, Selector, Store, WatchQuery, Watcher};
 use crate::{Kind, Result};
 
 /// Bytes of lines that are put together at a time.
@@ -81,18 +80,21 @@ impl Watch {
             (false, Some(start)) => (VecDeque::new(), start),
             (false, None) => (VecDeque::new(), store.revision()),
             (true, _) => {
-                let page = read::page(store, target, options)?;
+                let page = read::page(store, target, options, view.face)?;
                 (page.items.into(), page.revision)
             }
         };
         let end = options.initial_events == Some(true) && options.bookmarks;
         let now = Instant::now();
-        let query = WatchQuery {
-            resources: vec![(target.group.clone(), target.resource.clone())],
+        let mut query = WatchQuery {
+            resources: view.face.watched(&target.group, &target.resource),
             namespace: target.namespace.clone(),
-            labels: options.labels.clone(),
-            fields: options.fields.clone(),
+            ..WatchQuery::default()
         };
+        if !view.face.selects(&target.group, &target.resource) {
+            query.labels.clone_from(&options.labels);
+            query.fields.clone_from(&options.fields);
+        }
         Ok(Self {
             watcher: start(store, &query, from)?,
             store: store.clone(),
@@ -181,19 +183,17 @@ impl Watch {
 
     /// Writes what `event` means to this client, if anything.
     fn write_event(&mut self, lines: &mut Vec<u8>, event: &Event) -> Result<()> {
-        let matches = |value: &Bytes| self.selector.matches(&event.key, value);
-        let before = event.previous.as_ref().is_some_and(matches);
-        let after = event.kind == EventKind::Put && matches(&event.value);
-        match (before, after) {
-            (false, true) => self.line(lines, "ADDED", &event.value, event.revision),
-            (true, true) => self.line(lines, "MODIFIED", &event.value, event.revision),
-            (true, false) => {
-                let last = event.previous.as_ref().unwrap_or(&event.value);
-                let last = at_revision(last, event.revision)?;
-                self.line(lines, "DELETED", &last, event.revision)
-            }
-            (false, false) => Ok(()),
-        }
+        let face = self.view.face;
+        let (key, before, after) = face.states(&self.store, event)?;
+        let matches = |value: &Bytes| self.selector.matches(&key, value);
+        let (before, after) = (before.filter(matches), after.filter(matches));
+        let (word, value) = match (before, after) {
+            (None, Some(value)) => ("ADDED", face.stamp(&value, event.revision)?),
+            (Some(_), Some(value)) => ("MODIFIED", face.stamp(&value, event.revision)?),
+            (Some(last), None) => ("DELETED", face.stamp_last(&last, event.revision)?),
+            (None, None) => return Ok(()),
+        };
+        self.line(lines, word, &value, event.revision)
     }
 
     /// Appends one event line.
@@ -206,9 +206,10 @@ impl Watch {
             } else {
                 table::columns(printer)
             };
+            let version = self.view.face.version(revision);
             let head = format!(
                 "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":\
-                 {{\"resourceVersion\":\"{revision}\"}},\"columnDefinitions\":{columns},\"rows\":["
+                 {{\"resourceVersion\":\"{version}\"}},\"columnDefinitions\":{columns},\"rows\":["
             );
             out.extend_from_slice(head.as_bytes());
             table::row(out, printer, value, self.view.include, OffsetDateTime::now_utc())?;
@@ -239,8 +240,9 @@ impl Watch {
     }
 
     fn write_bookmark(&mut self, revision: u64, initial_end: bool) {
+        let version = self.view.face.version(revision);
         let mut metadata =
-            json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+            json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
         if initial_end {
             metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
         }
@@ -298,13 +300,4 @@ pub(super) fn error_line(failure: &Failure) -> Bytes {
     line.extend_from_slice(&failure.body());
     line.extend_from_slice(b"}\n");
     line.into()
-}
-
-/// The last state of an object that went, at the revision of its going.
-fn at_revision(last: &[u8], revision: u64) -> Result<Bytes> {
-    let mut object: Value = object::parse(last)?;
-    if let Some(metadata) = object.get_mut("metadata") {
-        metadata["resourceVersion"] = revision.to_string().into();
-    }
-    Ok(object.to_string().into())
 }
