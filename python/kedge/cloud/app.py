@@ -20,7 +20,8 @@ from kedge.cloud.pod_tokens import PodTokens
 from kedge.cloud.renewal import Renewal
 from kedge.cloud.reports import Reports
 from kedge.cloud.sessions import Sessions
-from kedge.errors import ApiError, Corrupt, Disconnected
+from kedge.cloud.token_issuers import TokenIssuers
+from kedge.errors import ApiError, Corrupt, Disconnected, Invalid
 from kedge.hub.server import HubServer
 from kedge.kube import KubeClient, Mirror
 from kedge.store import Store, set_aside
@@ -61,6 +62,7 @@ async def _serve(config: CloudConfig, runtime: Runtime, client: KubeClient, stor
     hub = HubServer(
         runtime, store, listen=config.listen, ca=trusted.ca.certificate, certificate=first
     )
+    _offer_api(hub, runtime, client)
     sessions = Sessions()
     reports = Reports(client, store, sessions, hub, workers=config.report_workers)
     leases = Leases(
@@ -70,7 +72,8 @@ async def _serve(config: CloudConfig, runtime: Runtime, client: KubeClient, stor
         every_seconds=config.lease_seconds,
         reached_at=config.reached_at(hub.port),
     )
-    pod_tokens = PodTokens(client, store, sessions)
+    pod_tokens = PodTokens(client, store, sessions, renew_at=config.token_renew_at)
+    issuers = TokenIssuers(client, store)
     dispatcher = Dispatcher(
         hub=hub,
         sessions=sessions,
@@ -90,18 +93,28 @@ async def _serve(config: CloudConfig, runtime: Runtime, client: KubeClient, stor
             reports.run(),
             leases.run(),
             pod_tokens.run(),
+            issuers.run(),
             certificate.run(),
             ExpiredTokens(client).run(),
-            _open(hub, mirror),
+            _open(hub, mirror, issuers),
         )
     finally:
         hub.close()
         mirror.close()
 
 
-async def _open(hub: HubServer, mirror: Mirror) -> None:
+def _offer_api(hub: HubServer, runtime: Runtime, client: KubeClient) -> None:
+    cluster = client.cluster
+    try:
+        hub.offer_api(runtime, cluster.server, cluster.ca, cluster.server_name)
+    except Invalid as error:
+        log.warning("pods of nodes cannot reach the API server: %s", error)
+
+
+async def _open(hub: HubServer, mirror: Mirror, issuers: TokenIssuers) -> None:
     """Links begin when the mirror is complete; joins were answered before."""
     await mirror.synced()
+    await issuers.known()
     hub.open()
     log.info("nodes may connect")
 

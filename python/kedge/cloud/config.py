@@ -28,6 +28,8 @@ class CloudConfig:
         lease_seconds: how often a connected node's Lease is renewed.
         report_workers: how many reports are written to the API at a time.
         join_per_minute: how many join attempts one address may make.
+        token_renew_at: the part of its life after which a pod's ServiceAccount token is renewed; the
+            kubelet's share if not given, less only for tests.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
 
@@ -41,6 +43,7 @@ class CloudConfig:
     lease_seconds: Annotated[int, Meta(ge=1, le=30)] = 10
     report_workers: Annotated[int, Meta(ge=1, le=1024)] = 32
     join_per_minute: Annotated[int, Meta(ge=1, le=100_000)] = 60
+    token_renew_at: Annotated[float, Meta(gt=0, lt=1)] = 0.8
     log_level: str = "INFO"
 
     def __post_init__(self) -> None:

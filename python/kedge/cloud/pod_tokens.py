@@ -18,7 +18,7 @@ import orjson
 from kedge import aio, metrics
 from kedge.aio import Backoff, KeyedQueue
 from kedge.api.keys import ObjectKey
-from kedge.cloud.token_needs import GROUP, RESOURCE, Need, needs_of, pod_of
+from kedge.cloud.token_needs import GROUP, RENEW_AT, RESOURCE, Need, needs_of, pod_of
 from kedge.errors import Gone
 from kedge.store import delete, put
 
@@ -40,9 +40,18 @@ class PodTokens:
         client: the API.
         mirror: where pods are, and where tokens go.
         sessions: which nodes are connected here.
+        renew_at: the part of a token's life after which it is renewed.
     """
 
-    def __init__(self, client: KubeClient, mirror: Store, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        mirror: Store,
+        sessions: Sessions,
+        *,
+        renew_at: float = RENEW_AT,
+    ) -> None:
+        self._renew_at = renew_at
         self._client = client
         self._mirror = mirror
         self._sessions = sessions
@@ -97,7 +106,7 @@ class PodTokens:
         """Mints a token when the present one is due; when the next one is, in seconds since 1970."""
         stored = self._mirror.get(need.key)
         present: dict[str, Any] | None = orjson.loads(stored.value) if stored else None
-        due = need.renew_at(present)
+        due = need.renew_at(present, self._renew_at)
         if due > time.time():
             self._hold(pod_key, need.key)
             return due
@@ -107,7 +116,7 @@ class PodTokens:
         await self._mirror.commit([put(need.key, orjson.dumps(token))])
         self._hold(pod_key, need.key)
         metrics.count("kedge_pod_tokens_total")
-        return need.renew_at(token)
+        return need.renew_at(token, self._renew_at)
 
     async def _drop(self, pod_key: ObjectKey, wanted: set[ObjectKey]) -> None:
         superfluous = self._held.get(pod_key, set()) - wanted

@@ -82,11 +82,11 @@ class Need:
             },
         }
 
-    def renew_at(self, stored: dict[str, Any] | None) -> float:
+    def renew_at(self, stored: dict[str, Any] | None, part: float = RENEW_AT) -> float:
         """When the stored token is due, in seconds since 1970; zero when it is of no use."""
         if stored is None or stored.get("spec", {}).get("podUID") != self.uid:
             return 0.0
-        return expiry(stored) - (1 - RENEW_AT) * self.seconds
+        return expiry(stored) - (1 - part) * self.seconds
 
 
 def needs_of(pod: dict[str, Any]) -> list[Need]:

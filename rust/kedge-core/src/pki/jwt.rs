@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! ES256 tokens: JSON Web Tokens with an ECDSA P-256 signature, as Kubernetes issues and checks them.
+//! JSON Web Tokens, as Kubernetes issues and checks them: signed with ECDSA P-256 (ES256), and checked with
+//! RSA (RS256) too, which a Kubernetes that is not ours may use.
 //!
-//! Only ES256 is spoken, so that a token cannot choose its own algorithm. `verify` checks signature,
+//! A key knows its one algorithm, so that a token cannot choose. `verify` checks signature,
 //! time and audience; who issued it and what it is bound to is the caller's business.
 
 use base64::Engine as _;
@@ -10,7 +11,7 @@ use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
-    UnparsedPublicKey,
+    RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -68,8 +69,53 @@ impl SigningKey {
 /// A public key that checks tokens.
 #[derive(Clone)]
 pub struct VerifyingKey {
-    point: [u8; POINT_BYTES],
+    public: Public,
     key_id: String,
+}
+
+#[derive(Clone)]
+enum Public {
+    Ecdsa([u8; POINT_BYTES]),
+    /// Modulus and exponent, big-endian.
+    Rsa(Vec<u8>, Vec<u8>),
+}
+
+impl Public {
+    fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Ecdsa(_) => "ES256",
+            Self::Rsa(..) => "RS256",
+        }
+    }
+
+    fn holds(&self, signed: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Ecdsa(point) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
+                .verify(signed, signature)
+                .is_ok(),
+            Self::Rsa(n, e) => RsaPublicKeyComponents { n, e }
+                .verify(&RSA_PKCS1_2048_8192_SHA256, signed, signature)
+                .is_ok(),
+        }
+    }
+}
+
+/// A key of a JSON Web Key Set.
+#[derive(Deserialize)]
+struct WebKey {
+    kty: String,
+    #[serde(default)]
+    kid: String,
+    #[serde(default)]
+    crv: String,
+    #[serde(default)]
+    x: String,
+    #[serde(default)]
+    y: String,
+    #[serde(default)]
+    n: String,
+    #[serde(default)]
+    e: String,
 }
 
 impl VerifyingKey {
@@ -95,13 +141,39 @@ impl VerifyingKey {
         &self.key_id
     }
 
+    /// The keys of a JSON Web Key Set that can be used; those of other kinds are left out.
+    pub fn from_jwks(text: &str) -> Result<Vec<Self>> {
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<WebKey>,
+        }
+        let set: Set = serde_json::from_str(text)
+            .map_err(|error| refused(format!("key set: malformed: {error}")))?;
+        let usable = |key: &WebKey| {
+            (key.kty == "EC" && key.crv == "P-256") || (key.kty == "RSA" && !key.n.is_empty())
+        };
+        set.keys.iter().filter(|key| usable(key)).map(Self::from_jwk).collect()
+    }
+
+    fn from_jwk(key: &WebKey) -> Result<Self> {
+        let part = |text: &str| decode(text, "part of a key");
+        if key.kty == "RSA" {
+            let public = Public::Rsa(part(&key.n)?, part(&key.e)?);
+            return Ok(Self { public, key_id: key.kid.clone() });
+        }
+        let point = [&[4], &part(&key.x)?[..], &part(&key.y)?[..]].concat();
+        let known = Self::from_point(&point)?;
+        let key_id = if key.kid.is_empty() { known.key_id } else { key.kid.clone() };
+        Ok(Self { key_id, ..known })
+    }
+
     fn from_point(point: &[u8]) -> Result<Self> {
         let point: [u8; POINT_BYTES] = point.try_into().map_err(|_error| {
             refused(format!("public key: wanted an ECDSA P-256 point, got {} bytes", point.len()))
         })?;
         let info = [&P256_PREFIX[..], &point].concat();
         let key_id = BASE64.encode(digest(&SHA256, &info));
-        Ok(Self { point, key_id })
+        Ok(Self { public: Public::Ecdsa(point), key_id })
     }
 }
 
@@ -148,16 +220,15 @@ pub fn verify(
     };
     let head: Header = serde_json::from_slice(&decode(header, "header")?)
         .map_err(|error| refused(format!("token: malformed header: {error}")))?;
-    if head.alg != "ES256" {
-        return Err(refused(format!("token: wanted algorithm ES256, got: {:.20}", head.alg)));
+    if !keys.iter().any(|key| key.public.algorithm() == head.alg) {
+        let wanted = keys.first().map_or("ES256", |key| key.public.algorithm());
+        return Err(refused(format!("token: wanted algorithm {wanted}, got: {:.20}", head.alg)));
     }
     let signature = decode(signature, "signature")?;
     let signed = &token.as_bytes()[..=header.len() + payload.len()];
     let trusted = keys.iter().filter(|key| head.kid.is_empty() || key.key_id == head.kid);
     let holds = |key: &VerifyingKey| {
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &key.point)
-            .verify(signed, &signature)
-            .is_ok()
+        key.public.algorithm() == head.alg && key.public.holds(signed, &signature)
     };
     // A token may name its key otherwise (a `key_id` given to `sign`): then every key is tried.
     let mut trusted = trusted.peekable();
@@ -176,16 +247,17 @@ pub fn verify(
 pub fn jwks(keys: &[VerifyingKey]) -> String {
     let keys: Vec<Value> = keys
         .iter()
-        .map(|key| {
-            json!({
+        .filter_map(|key| {
+            let Public::Ecdsa(point) = &key.public else { return None };
+            Some(json!({
                 "use": "sig",
                 "kty": "EC",
                 "kid": key.key_id,
                 "crv": "P-256",
                 "alg": "ES256",
-                "x": BASE64.encode(&key.point[1..33]),
-                "y": BASE64.encode(&key.point[33..]),
-            })
+                "x": BASE64.encode(&point[1..33]),
+                "y": BASE64.encode(&point[33..]),
+            }))
         })
         .collect();
     json!({ "keys": keys }).to_string()

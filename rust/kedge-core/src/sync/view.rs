@@ -2,8 +2,8 @@
 //! Which node sees what: one index over the mirror store for all nodes.
 //!
 //! A node's view is its Node, the pods bound to it, and what those need: `ServiceAccount`, `ConfigMaps`,
-//! Secrets, and the tokens obtained for them. The index is kept by the store's watch; a reverse
-//! index finds the nodes of a changed `ConfigMap`. It holds keys and versions, never values, and
+//! Secrets, and the tokens obtained for them; and what every node sees: who issues tokens. The index
+//! is kept by the store's watch; a reverse index finds the nodes of a changed `ConfigMap`. It holds keys and versions, never values, and
 //! produces changes only for nodes that are attached. It is also the rule of authorization: what is
 //! not in a node's view does not leave for it, and what it reports is checked here.
 
@@ -21,7 +21,8 @@ use crate::sync::{Change, Key};
 pub use crate::sync::emit::{Emit, Read};
 
 /// The kinds a view is made of; what others lead to is indexed before pods are.
-pub const RESOURCES: [(&str, &str); 15] = [
+pub const RESOURCES: [(&str, &str); 16] = [
+    COMMON,
     ("", "nodes"),
     ("", "serviceaccounts"),
     ("", "configmaps"),
@@ -38,6 +39,9 @@ pub const RESOURCES: [(&str, &str); 15] = [
     ("storage.k8s.io", "csidrivers"),
     ("", "pods"),
 ];
+
+/// Objects that every node sees.
+const COMMON: (&str, &str) = ("kedge.io", "tokenissuers");
 
 /// Pods that are gone, remembered so that their last events are still their node's own.
 const MAX_GONE: usize = 8192;
@@ -66,6 +70,7 @@ pub struct Views {
     /// By the key of their pod.
     tokens: HashMap<Key, Vec<Token>>,
     nodes: HashMap<Key, u64>,
+    common: HashMap<Arc<Key>, u64>,
     attached: HashSet<Node>,
     gone: HashMap<Arc<Key>, Node>,
     gone_order: VecDeque<Arc<Key>>,
@@ -79,6 +84,7 @@ impl Views {
             ("", "pods") => self.pod(changed, read, &mut out),
             ("", "nodes") => self.node(changed, &mut out),
             (TOKEN_GROUP, TOKEN_RESOURCE) => self.token(changed, &mut out),
+            resource if resource == COMMON => self.common(changed, &mut out),
             _ => {
                 let flow = &mut Flow { attached: &self.attached, read, out: &mut out };
                 self.needs.changed(changed, flow);
@@ -102,6 +108,7 @@ impl Views {
         let mut found: Vec<(Arc<Key>, u64)> = Vec::new();
         let own = Key::of("", "nodes", "", node);
         found.extend(self.nodes.get(&own).map(|version| (Arc::new(own), *version)));
+        found.extend(self.common.iter().map(|(key, version)| (Arc::clone(key), *version)));
         let mut seen: HashSet<&Arc<Key>> = HashSet::new();
         for key in self.by_node.get(node).into_iter().flatten() {
             let pod = &self.pods[key];
@@ -149,6 +156,7 @@ impl Views {
             (TOKEN_GROUP, TOKEN_RESOURCE) => {
                 token_pod(key).is_some_and(|pod| self.sees(node, &pod))
             }
+            resource if resource == COMMON => self.common.contains_key(key),
             _ => self.needs.sees(node, key),
         }
     }
@@ -187,6 +195,26 @@ impl Views {
                 None => delete(key),
             };
             self.emit(&Node::from(key.name.as_str()), change, out);
+        }
+    }
+
+    fn common(&mut self, changed: &Changed, out: &mut Vec<Emit>) {
+        let value = changed.value.as_ref().and_then(|value| version::project(&changed.key, value));
+        let now = value.as_ref().map(|value| version::version(value));
+        let before = match now {
+            Some(version) => self.common.insert(Arc::new(changed.key.clone()), version),
+            None => self.common.remove(&changed.key),
+        };
+        if before != now {
+            let change = match value {
+                Some(value) => put(&changed.key, value, base(changed)),
+                None => delete(&changed.key),
+            };
+            out.extend(
+                self.attached
+                    .iter()
+                    .map(|node| Emit { node: Node::clone(node), change: change.clone() }),
+            );
         }
     }
 
@@ -557,6 +585,21 @@ mod tests {
         let mut gone = m.change(binding, None);
         gone.sort();
         assert_eq!(gone, ["n1 -b 2", "n1 -reader 2"]);
+    }
+
+    #[test]
+    fn every_node_sees_who_issues_tokens() {
+        let mut mirror = Mirror::default();
+        mirror.views.attach("n1");
+        mirror.views.attach("n2");
+        let key = Key::of("kedge.io", "tokenissuers", "", "cluster");
+        let emitted = mirror.put(key.clone(), r#"{"metadata":{},"spec":{"issuer":"a"}}"#);
+        assert_eq!(emitted.len(), 2, "{emitted:?}");
+        assert!(mirror.put(key.clone(), r#"{"metadata":{},"spec":{"issuer":"a"}}"#).is_empty());
+        assert!(mirror.views.sees("n3", &key));
+        assert_eq!(mirror.views.entries("n3").len(), 1);
+        assert_eq!(mirror.change(key.clone(), None).len(), 2);
+        assert!(!mirror.views.sees("n3", &key));
     }
 
     #[test]
