@@ -38,6 +38,7 @@ class Containerd:
         self.subnet = f"10.{64 + mark[5] % 64}.{mark[6]}.0/24"
         self._has_network = network
         self._plugins = plugins
+        self.link_local = f"169.254.{mark[5]}.{mark[6] % 254 + 1}"
         self._process: Process | None = None
 
     @property

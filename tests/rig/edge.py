@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from kedge.api.keys import ObjectKey
-from kedge.store import Store, delete, put
+from kedge.store import Op, Store, delete, put
 from tests.rig.containerd import Containerd
-from tests.rig.processes import Process, wait_until
+from tests.rig.processes import Process, free_port, wait_until
 
 RESOURCES = {
     "Pod": "pods",
@@ -55,6 +55,7 @@ class EdgeNode:
         self._is_shared = containerd is not None
         self.containerd = containerd or Containerd(directory / "runtime", **own)
         self.settings = settings or {}
+        self.metaserver_port = free_port()
         self.agent: Process | None = None
 
     def __enter__(self) -> EdgeNode:
@@ -81,6 +82,8 @@ class EdgeNode:
                 "dataDir": str(self.data),
                 "logsDir": str(self.logs),
                 "runtimeEndpoint": self.containerd.endpoint,
+                "metaserverListen": f"127.0.0.1:{self.metaserver_port}",
+                "metaserverPodAddress": self.containerd.link_local,
             }
             | self.settings
         )
@@ -112,10 +115,14 @@ class EdgeNode:
         complete: bool = True,
     ) -> None:
         """Writes to the store; the agent must not run."""
+        operations = [put(key_of(one), json.dumps(one).encode()) for one in objects]
+        self.write(operations + [delete(key_of(one)) for one in deleted], complete=complete)
+
+    def write(self, operations: list[Op], *, complete: bool = True) -> None:
+        """Applies operations of the store; the agent must not run."""
         store = self._open()
         try:
-            operations = [put(key_of(one), json.dumps(one).encode()) for one in objects]
-            store.commit_now(operations + [delete(key_of(one)) for one in deleted])
+            store.commit_now(operations)
             if complete:
                 (self.data / "store.complete").write_text(str(store.store_id))
         finally:

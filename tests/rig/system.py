@@ -48,6 +48,7 @@ class System:
         self.control_dir = directory / "control"
         self.edge_dir = directory / "edge"
         self.kubeconfig = self.control_dir / "kubeconfig"
+        self.metaserver_port = free_port()
         self.containerd = Containerd(directory / "runtime")
         self.proxy: Proxy | None = None
         self.control: Process | None = None
@@ -130,6 +131,10 @@ class System:
             "--node-name", self.node_name, "--dir", str(self.edge_dir),
             "--runtime-endpoint", self.containerd.endpoint,
         )  # fmt: skip
+        with (self.edge_dir / "edge.yaml").open("a") as file:
+            # Several nodes share the test machine.
+            file.write(f"metaserverListen: 127.0.0.1:{self.metaserver_port}\n")
+            file.write(f"metaserverPodAddress: {self.containerd.link_local}\n")
 
     def _token_or_none(self) -> str | None:
         try:

@@ -29,7 +29,7 @@ CONFIGURATION = "/.well-known/openid-configuration"
 KEYS = "/openid/v1/jwks"
 EVERY_SECONDS = 60.0
 RETRY_SECONDS = 2.0
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 3.0
 MAX_BYTES = 64 * 1024
 
 

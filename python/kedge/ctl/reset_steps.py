@@ -20,6 +20,7 @@ from kedge.edge.kubelet.cgroups import Cgroups, Names
 from kedge.edge.kubelet.tools import Paths
 from kedge.edge.kubelet.volumes.errors import VolumeError
 from kedge.edge.kubelet.volumes.trees import SystemMounter, remove_tree, unmount_below
+from kedge.edge.metaserver import address
 from kedge.edge.network import bridge
 from kedge.edge.runtime.cri import CriRuntime
 from kedge.errors import KedgeError
@@ -38,7 +39,7 @@ MOUNTED = ("pods", "memory", "plugins")
 """Directories of the node that pods' volumes are mounted below."""
 STATE = (
     "pods", "memory", "plugins", "plugins_registry", "device-plugins", "pod-resources",
-    "store", "store.complete", "store.new", "status.json", "status.json.new", "agent.sock", "agent.sock.new",
+    "metaserver", "store", "store.complete", "store.new", "status.json", "status.json.new", "agent.sock", "agent.sock.new",
 )  # fmt: skip
 """What an agent keeps in its directory, but for its identity."""
 NETWORK = "network"
@@ -130,6 +131,11 @@ def plan(node: Node, *, runtime: bool, volumes: bool = False) -> list[Step]:
         text = f"removing the data of {len(data)} local volumes in {node.volumes}"
         steps.append(Step(text, lambda: _remove([node.volumes]), tuple(map(str, data))))
     made = () if network is not None and not runtime else (NETWORK,)
+    record = node.data / "metaserver" / address.RECORD
+    if given := address.noted(record):
+        steps.append(
+            Step(f"taking back the address {given} of lo", lambda: _give_back(record), (given,))
+        )
     state = _present(node.data, (*STATE, *made, *_set_aside(node.data)))
     if state:
         text = f"removing what the agent kept in {node.data}"
@@ -298,6 +304,14 @@ def _remove_network(conf_dir: Path) -> None:
     except OSError as error:
         what = f"the network in {conf_dir} cannot be removed: {error}"
         raise Failure("NotRemoved", what, "see who uses it, then try again") from error
+
+
+def _give_back(record: Path) -> None:
+    try:
+        address.give_back(record)
+    except OSError as error:
+        what = f"the address in {record} cannot be removed: {error}"
+        raise Failure("AddressStays", what, "run it as root") from error
 
 
 def _remove_state(paths: list[Path]) -> None:

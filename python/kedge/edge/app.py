@@ -32,6 +32,7 @@ from kedge.edge.kubelet.summary import Summary, pod_summary
 from kedge.edge.kubelet.tools import Facts, Paths, Tools
 from kedge.edge.kubelet.volumes import Source, VolumeError, Volumes
 from kedge.edge.kubelet.volumes.local_path import LocalPath, follow_node
+from kedge.edge.metaserver import open_metaserver
 from kedge.edge.replica import Replica
 from kedge.edge.runtime import Abilities
 from kedge.edge.runtime.cri import CriRuntime
@@ -83,6 +84,7 @@ class Agent:
         self.cri = CriRuntime(runtime, config.runtime_endpoint)
         self.prober = NetworkProber(runtime)
         self.server = server = KubeletServer(runtime)
+        self.metaserver = open_metaserver(config, store)
         self.facts = Facts(
             node,
             resolv_conf=config.resolv_conf,
@@ -95,6 +97,7 @@ class Agent:
             ),
             dead_kept=config.max_dead_containers_per_container,
             dead_age_seconds=config.minimum_dead_container_age_seconds,
+            api_endpoint=None if self.metaserver is None else self.metaserver.endpoint,
         )
         self.reporter = Reporter(store, node)
         self.recorder = Recorder(store, node)
@@ -112,7 +115,7 @@ class Agent:
         parallel = config.sandbox_parallelism or default_parallelism()
         tools = Tools(
             runtime=self.cri,
-            objects=StoreObjects(store),
+            objects=StoreObjects(store) if self.metaserver is None else self.metaserver.objects,
             volumes=self.volumes,
             images=Images(self.cri),
             prober=self.prober,
@@ -152,6 +155,7 @@ class Agent:
         self.upkeep.attach(tools, self.pods, self.node)
         self.routes = Routes(server, self.pods, tools, lambda: self.node.problem)
         self.link = link.open_link(config, runtime, store, server)
+        self._runtime = runtime
         limits = Limits(whole(config.container_log_max_size), config.container_log_max_files)
         self.rotator = Rotator(self.pods.logs, self.cri, limits)
         self.summary = Summary(config.data_dir / "status.json", self.gather, VERSION)
@@ -201,6 +205,9 @@ class Agent:
             group.create_task(self.summary.run())
             group.create_task(self.rotator.run())
             group.create_task(memory.keep_small(self._replica.store))
+            if self.metaserver is not None:
+                client = link.handle_of(self.link)
+                group.create_task(self.metaserver.run(self._runtime, client))
             if self.link is not None:
                 group.create_task(self.link.run())
                 group.create_task(self._follow_link(self.link))
@@ -257,6 +264,7 @@ class Agent:
         return {
             "node": self._config.node_name,
             "link": link.summary(self.link, self._config.cloud),
+            "metaserver": {} if self.metaserver is None else self.metaserver.summary(),
             "store": {
                 "path": str(self._replica.path),
                 "bytes": stats.get("file_bytes", 0),

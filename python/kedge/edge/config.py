@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kedge.edge.metaserver.address import family_of
+
 if TYPE_CHECKING:
     from kedge.edge.kubelet.pressure.thresholds import Threshold
 
@@ -47,6 +49,11 @@ class EdgeConfig:
         seccomp_dir: where the seccomp profiles are that pods name (localhostProfile); dataDir/seccomp if not given.
         seccomp_default: whether a container that names no seccomp profile gets the runtime's default one.
         allowed_unsafe_sysctls: kernel settings that pods may have beside the safe ones: names, or beginnings with * at the end.
+        metaserver: whether pods (and programs of this machine that have a token) get the Kubernetes API
+            from this node.
+        metaserver_listen: where this machine's own programs reach it, as ADDRESS:PORT.
+        metaserver_pod_address: where pods reach it, at the same port: an address that the agent gives the
+            machine (on lo) while it runs; the default is the one that KubeEdge uses. None: pods do not.
         node_labels: labels that the node registers with.
         node_taints: taints that the node first registers with, as KEY=VALUE:EFFECT.
         max_pods: how many pods the scheduler may put here.
@@ -99,6 +106,9 @@ class EdgeConfig:
     seccomp_dir: str = ""
     seccomp_default: bool = False
     allowed_unsafe_sysctls: tuple[str, ...] = ()
+    metaserver: bool = True
+    metaserver_listen: str = "127.0.0.1:10550"
+    metaserver_pod_address: str = "169.254.30.10"
     node_labels: dict[str, str] = field(default_factory=dict)
     node_taints: tuple[str, ...] = ()
     max_pods: int = 110
@@ -140,6 +150,15 @@ class EdgeConfig:
             )
         for taint in self.node_taints:
             parse_taint(taint)
+        host, _, port = self.metaserver_listen.rpartition(":")
+        if not is_address(host.strip("[]")) or not (port.isdecimal() and 0 < int(port) < 65536):
+            raise ValueError(
+                f"metaserverListen: got: {self.metaserver_listen!r}, wanted: ADDRESS:PORT"
+            )
+        if self.metaserver_pod_address and not is_address(self.metaserver_pod_address):
+            raise ValueError(
+                f"metaserverPodAddress: got: {self.metaserver_pod_address!r}, wanted: an IP address"
+            )
         if self.local_volumes_dir and not self.local_volumes_dir.startswith("/"):
             raise ValueError(
                 f"localVolumesDir: got: {self.local_volumes_dir!r}, wanted: an absolute path"
@@ -229,6 +248,15 @@ def check_log_limits(size: str, files: int) -> None:
         raise ValueError(f"containerLogMaxSize: got: {size!r}, wanted: {wanted}")
     if not 2 <= files <= 1000:
         raise ValueError(f"containerLogMaxFiles: got: {files}, wanted: 2 to 1000")
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an IP address."""
+    try:
+        family_of(text)
+    except ValueError:
+        return False
+    return True
 
 
 def parse_taint(text: str) -> dict[str, str]:

@@ -84,6 +84,11 @@ def _read(path: Path) -> str:
         ) from error
 
 
+def handle_of(link: Link | None) -> HubClient | None:
+    """The link's client."""
+    return None if link is None else link.client
+
+
 def summary(link: Link | None, cloud: str) -> dict[str, Any]:
     """The link in ``status.json``."""
     if link is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kedge import config
 from kedge.edge.config import EdgeConfig
+from kedge.edge.metaserver import documents
 from kedge.errors import ConfigError
 
 COMPILE_SECONDS = 60.0
@@ -37,6 +38,12 @@ def replace_self(arguments: list[str], flag: str) -> int:  # noqa: RET503 - exec
         data_dir=settings.data_dir.absolute(),
         log_level=settings.log_level or config.environment(config.ENV_LOG_LEVEL, "INFO"),
     )
+    if settings.metaserver:
+        try:
+            documents.write(settings.data_dir / "metaserver", settings.metaserver_listen)
+        except OSError as error:
+            sys.stderr.write(f"kedge.edge: {error}\n")
+            return 1
     command = [sys.executable, *_optimized(), "-m", "kedge.edge", flag, encode(settings)]
     os.execv(sys.executable, command)  # noqa: S606 - this very program, without a shell
 

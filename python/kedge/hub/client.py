@@ -114,6 +114,11 @@ class HubClient:
         self._disconnected.set()
         self._last_reason = ""
 
+    @property
+    def handle(self) -> _core.HubClient:
+        """The Rust client, for the faces that hand it to other Rust parts."""
+        return self._inner
+
     async def run(self) -> None:
         """Takes note of what happens to the link, until cancelled; then ends it."""
         try:

@@ -26,7 +26,11 @@ PRESENT = -2
 ABSENT = 0
 """Expect the object not to exist."""
 
-SEALED = (("", "secrets"), ("kedge.io", "serviceaccounttokens"))
+SEALED = (
+    ("", "secrets"),
+    ("kedge.io", "nodetokens"),
+    ("kedge.io", "serviceaccounttokens"),
+)
 """Resources sealed at rest when a store has a sealing key."""
 
 _PUT, _DELETE, _CHECK = 0, 1, 2

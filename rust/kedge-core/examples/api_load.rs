@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Loads an API server over HTTPS with client certificates: creates, status patches, gets, lists.
+//! Loads an API server over HTTPS: creates, status patches, gets, lists.
 //!
-//! `api_load SERVER DIR OPERATION COUNT CLIENTS`, where DIR has ca.crt, client.crt and client.key.
+//! `api_load SERVER DIR OPERATION COUNT CLIENTS [PREFIX OBJECTS]`, where DIR has ca.crt and either client.crt
+//! and client.key or a token; gets ask for PREFIX and a number of six digits below OBJECTS.
 //! Prints one JSON line: seconds, answers per second, and latencies in milliseconds. Any answer that
 //! is no success ends it. `bench/apiserver.py` runs it beside the server, so it is kept light.
 
@@ -31,15 +32,24 @@ enum Operation {
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [server, directory, operation, count, clients] = arguments.as_slice() else {
-        return Err("usage: api_load SERVER DIR create|patch|get|list COUNT CLIENTS".into());
+    let [server, directory, operation, count, clients, objects @ ..] = arguments.as_slice() else {
+        return Err(
+            "usage: api_load SERVER DIR create|patch|get|list COUNT CLIENTS [PREFIX OBJECTS]"
+                .into(),
+        );
+    };
+    let objects = match objects {
+        [prefix, number] => (prefix.clone(), number.parse()?),
+        _ => (format!("{PODS}/load-"), 10_000),
     };
     let read = |name: &str| std::fs::read_to_string(Path::new(directory).join(name));
+    let token = read("token").unwrap_or_default();
+    let own = |name: &str| if token.is_empty() { read(name) } else { Ok(String::new()) };
     let options = Options {
         server: server.clone(),
         ca: read("ca.crt")?,
-        certificate: read("client.crt")?,
-        key: read("client.key")?,
+        certificate: own("client.crt")?,
+        key: own("client.key")?,
         server_name: String::new(),
     };
     let operation = match operation.as_str() {
@@ -50,8 +60,9 @@ fn main() -> Outcome<()> {
         other => return Err(format!("unknown operation: {other}").into()),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let client = Client::new(&options, "")?;
-    let report = runtime.block_on(load(client, operation, count.parse()?, clients.parse()?))?;
+    let client = Client::new(&options, token.trim())?;
+    let report =
+        runtime.block_on(load(client, operation, count.parse()?, clients.parse()?, objects))?;
     writeln!(std::io::stdout(), "{report}")?;
     Ok(())
 }
@@ -61,12 +72,13 @@ async fn load(
     operation: Operation,
     count: usize,
     clients: usize,
+    objects: (String, usize),
 ) -> Outcome<serde_json::Value> {
     let next = Arc::new(AtomicUsize::new(0));
     let began = Instant::now();
     let workers: Vec<_> = (0..clients)
         .map(|_| {
-            let (client, next) = (client.clone(), Arc::clone(&next));
+            let (client, next, objects) = (client.clone(), Arc::clone(&next), objects.clone());
             tokio::spawn(async move {
                 let mut taken = Vec::new();
                 loop {
@@ -75,7 +87,7 @@ async fn load(
                         return Ok::<_, Box<dyn Error + Send + Sync>>(taken);
                     }
                     let sent = Instant::now();
-                    let answer = client.request(ask(operation, number)?, TIMEOUT).await?;
+                    let answer = client.request(ask(operation, number, &objects)?, TIMEOUT).await?;
                     if !(200..300).contains(&answer.status) {
                         let said = String::from_utf8_lossy(&answer.body);
                         return Err(format!("answer {}: {said:.300}", answer.status).into());
@@ -106,7 +118,7 @@ async fn load(
     }))
 }
 
-fn ask(operation: Operation, number: usize) -> Outcome<Ask> {
+fn ask(operation: Operation, number: usize, objects: &(String, usize)) -> Outcome<Ask> {
     let name = format!("load-{number:06}");
     let made = match operation {
         Operation::Create => {
@@ -118,7 +130,7 @@ fn ask(operation: Operation, number: usize) -> Outcome<Ask> {
             "application/strategic-merge-patch+json".into(),
             status(number),
         ),
-        Operation::Get => Ok(Ask::get(format!("{PODS}/load-{:06}", number % 10_000))),
+        Operation::Get => Ok(Ask::get(format!("{}{:06}", objects.0, number % objects.1))),
         Operation::List => Ok(Ask::get(PODS.to_owned())),
     };
     Ok(made?)

@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 
 from kedge.api import defaults, validation
 from kedge.api.kinds import find
+from kedge.api.validation import metadata
+from kedge.api.validation.problems import Problems
 from kedge.errors import Invalid
 
 
@@ -132,3 +135,23 @@ def test_what_may_change_and_what_not(group, resource, old, path, value, allowed
     else:
         with pytest.raises(Invalid):
             validation.validate_update(kind, new, old)
+
+
+@pytest.mark.parametrize(
+    ("written", "holds"),
+    [
+        ("2026-11-25T22:33:50Z", True),
+        ("2026-11-25T22:33:50+00:00", True),
+        ("2026-11-25T23:33:50.000000+01:00", True),
+        ("2026-11-25T22:33:51Z", False),
+        ("yesterday", False),
+        (7, False),
+    ],
+)
+def test_a_time_may_be_spelled_in_any_way_and_is_kept_in_one(written: Any, holds: bool) -> None:
+    old = {"name": "a", "creationTimestamp": "2026-11-25T22:33:50Z"}
+    new = {"name": "a", "creationTimestamp": written}
+    problems = Problems()
+    metadata.validate_update(new, old, problems)
+    assert (not problems) is holds
+    assert (new == old) is holds

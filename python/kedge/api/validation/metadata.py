@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from kedge.api import names
@@ -33,6 +34,10 @@ IMMUTABLE = (
     "deletionTimestamp",
     "deletionGracePeriodSeconds",
 )
+
+
+TIMES = ("creationTimestamp", "deletionTimestamp")
+"""Clients write ``+00:00`` for ``Z``; both are RFC 3339."""
 
 
 def validate(metadata: Object, group: str, resource: str, problems: Problems) -> None:
@@ -89,8 +94,18 @@ def _owners(owners: list[Object], problems: Problems) -> None:
         )
 
 
+def _is_same_moment(one: Any, other: str) -> bool:
+    try:
+        return datetime.fromisoformat(str(one)) == datetime.fromisoformat(other)
+    except (ValueError, TypeError):
+        return False
+
+
 def validate_update(new: Object, old: Object, problems: Problems) -> None:
-    """What of metadata never changes by a write."""
+    """What of metadata never changes by a write; a time in another spelling becomes the stored one."""
+    for field in TIMES:
+        if field in old and _is_same_moment(new.get(field), old[field]):
+            new[field] = old[field]
     for field in IMMUTABLE:
         problems.immutable(f"metadata.{field}", old.get(field), new.get(field))
     if "deletionTimestamp" in old:

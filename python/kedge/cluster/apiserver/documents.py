@@ -46,7 +46,8 @@ def serve_discovery(server: Server, address: str, jwks: str, issuer: str) -> Non
         media_type = discovery.AGGREGATED.format(version=version)
         _put(server, "/api", media_type, _dump(discovery.aggregated(core=True, version=version)))
         _put(server, "/apis", media_type, _dump(discovery.aggregated(core=False, version=version)))
-    _put(server, "/openid/v1/jwks", "application/jwk-set+json", jwks.encode())
+    for media_type in ("application/jwk-set+json", JSON):
+        _put(server, "/openid/v1/jwks", media_type, jwks.encode())
     keys = f"https://{address}/openid/v1/jwks"
     _put(
         server, "/.well-known/openid-configuration", JSON, _dump(openid_configuration(issuer, keys))

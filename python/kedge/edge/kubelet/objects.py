@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TOKENS = ("kedge.io", "serviceaccounttokens")
 RUNTIME_CLASSES = ("node.k8s.io", "runtimeclasses")
+NODE_TOKENS = ("kedge.io", "nodetokens")
+"""Those that the node signed (``kedge.edge.metaserver.tokens``), by the names of the cloud's."""
 
 
 class Objects(Protocol):

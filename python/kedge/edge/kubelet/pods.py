@@ -40,6 +40,7 @@ _WATCHED = [
     ("", "configmaps"),
     ("", "secrets"),
     objects.TOKENS,
+    objects.NODE_TOKENS,
     ("", "persistentvolumeclaims"),
     ("", "persistentvolumes"),
     ("certificates.k8s.io", "clustertrustbundles"),
@@ -287,7 +288,7 @@ class Pods:
             else:
                 self._stored(event.key, json.loads(event.value))
             return
-        if (event.key.group, event.key.resource) == objects.TOKENS:
+        if (event.key.group, event.key.resource) in (objects.TOKENS, objects.NODE_TOKENS):
             self._token_changed(event)
             return
         any_of = objects.any_of(event.key)
@@ -296,9 +297,10 @@ class Pods:
                 self._workers[uid].objects_changed()
 
     def _token_changed(self, event: Event) -> None:
-        if event.type == "DELETE":
+        value = event.value or event.previous
+        if value is None or (event.type == "DELETE" and event.key.resource != "nodetokens"):
             return
-        uid: str = (json.loads(event.value).get("spec") or {}).get("podUID", "")
+        uid: str = (json.loads(value).get("spec") or {}).get("podUID", "")
         worker = self._workers.get(uid)
         if worker is not None and tokens.uses_tokens(worker.pod):
             worker.objects_changed()
