@@ -73,3 +73,33 @@ async def test_a_server_is_asked_whoever_signed_its_certificate(
 async def test_what_is_no_probe_names_the_field(prober: NetworkProber) -> None:
     with pytest.raises(Invalid, match="missing field `host`"):
         await prober.probe({"kind": "tcp"}, 1)
+
+
+async def test_a_hook_is_content_with_any_answer(prober: NetworkProber) -> None:
+    async with serving("500 Oh", None) as port:
+        what = {"kind": "http", "host": "127.0.0.1", "port": port, "path": "/", "any_status": True}
+        assert await prober.probe(what, 20) == (True, "")
+    answered, why = await prober.probe(what, 5)
+    assert not answered, "nobody listens any more"
+    assert str(port) in why
+
+
+async def test_headers_of_a_probe_replace_its_own(prober: NetworkProber) -> None:
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        headers = [("Host", "shop.example"), ("User-Agent", "mine"), ("X-A", "1"), ("X-A", "2")]
+        what = {"kind": "http", "host": "127.0.0.1", "port": port, "headers": headers}
+        assert await prober.probe(what, 20) == (True, "")
+    lines = asked[0].lower().split("\r\n")
+    wanted = ("host: shop.example", "user-agent: mine", "x-a: 1", "x-a: 2")
+    assert [lines.count(line) for line in wanted] == [1, 1, 1, 1]
+    assert sum(line.startswith(("host:", "user-agent:")) for line in lines) == 2
