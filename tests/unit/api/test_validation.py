@@ -8,7 +8,7 @@ import pytest
 
 from kedge.api import defaults, validation
 from kedge.api.kinds import find
-from kedge.api.validation import metadata
+from kedge.api.validation import metadata, pods
 from kedge.api.validation.problems import Problems
 from kedge.errors import Invalid
 
@@ -155,3 +155,11 @@ def test_a_time_may_be_spelled_in_any_way_and_is_kept_in_one(written: Any, holds
     metadata.validate_update(new, old, problems)
     assert (not problems) is holds
     assert (new == old) is holds
+
+
+def test_the_pods_own_resources_decide_its_quality_of_service():
+    bound = {"cpu": "1", "memory": "1Mi"}
+    spec = {"containers": [{"name": "a"}], "resources": {"limits": bound, "requests": bound}}
+    assert pods.qos_class(spec) == "Guaranteed"
+    assert pods.qos_class(spec | {"resources": {"limits": {"cpu": "1"}}}) == "Burstable"
+    assert pods.qos_class({"containers": [{"name": "a"}]}) == "BestEffort"

@@ -14,7 +14,16 @@ import logging
 from typing import TYPE_CHECKING, Any, assert_never
 
 from kedge import logs
-from kedge.edge.kubelet import actions, admission, lifecycle, observe, plan, probing, resources
+from kedge.edge.kubelet import (
+    actions,
+    admission,
+    lifecycle,
+    news,
+    observe,
+    plan,
+    probing,
+    resources,
+)
 from kedge.edge.kubelet.state import (
     Container,
     ContainerState,
@@ -24,7 +33,7 @@ from kedge.edge.kubelet.state import (
     Pod,
     Sandbox,
 )
-from kedge.edge.kubelet.status import DEADLINE_MESSAGE, DEADLINE_REASON, Status, pod_status
+from kedge.edge.kubelet.status import Status, pod_status
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -287,24 +296,11 @@ class PodWorker:
         status = pod_status(self.pod, observed, self.status, self.tools.facts.host(), now)
         if status == self.status:
             return
-        urgent = _is_urgent(status)
-        self._say_back_offs(status)
+        news.say(self.tools.recorder, self.pod, self.status, status)
         if status["phase"] in ("Succeeded", "Failed"):
             self.tools.host_ports.release(self.uid)
-        if status.get("reason") == DEADLINE_REASON != self.status.get("reason"):
-            self.tools.recorder.pod(self.pod, DEADLINE_REASON, DEADLINE_MESSAGE)
         self.status = status
-        self.tools.reporter.pod_status(self.pod, status, urgent=urgent)
-
-    def _say_back_offs(self, status: Status) -> None:
-        """An Event when a container begins to wait for its next start."""
-        before = _waiting_reasons(self.status)
-        metadata = self.pod["metadata"]
-        for name, reason in _waiting_reasons(status).items():
-            if reason == "CrashLoopBackOff" and before.get(name) != reason:
-                where = f"{metadata['name']}_{metadata['namespace']}({self.uid})"
-                text = f"Back-off restarting failed container {name} in pod {where}"
-                self.tools.recorder.pod(self.pod, "BackOff", text, container=name, warning=True)
+        self.tools.reporter.pod_status(self.pod, status, urgent=news.is_urgent(status))
 
     def _is_past(self) -> bool:
         """The pod ended before this agent knew it: what the API says of it stays."""
@@ -407,19 +403,3 @@ class PodWorker:
             return None
         is_new = not self.status.get("startTime")
         return admission.admit(self.pod, self.tools, is_new=is_new)
-
-
-def _is_urgent(after: Status) -> bool:
-    """Whether somebody waits for this change, rather than for the one that follows it."""
-    if after["phase"] != "Pending":
-        return True
-    return bool(set(_waiting_reasons(after).values()) - {"ContainerCreating", "PodInitializing"})
-
-
-def _waiting_reasons(status: Status) -> dict[str, str]:
-    """Why containers wait, by name."""
-    return {
-        one["name"]: one["state"]["waiting"].get("reason", "")
-        for one in lifecycle.container_statuses(status)
-        if "waiting" in one["state"]
-    }

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 10.0
 PRESSED_SECONDS = 1.0
 COLLECT_SECONDS = 300.0
+RUNTIME_SECONDS = 5.0
+"""A runtime that hangs must not keep the node from being looked at."""
 GONE_SECONDS = 30.0
 """How long an evicted pod may take to be gone before the next one is chosen."""
 HARD_GRACE_SECONDS = 1
@@ -183,8 +185,9 @@ class PressureManager:
 
     async def _readings(self) -> dict[str, Reading]:
         if self._images is None:
-            with contextlib.suppress(RuntimeFailure):
-                found = await self._tools.runtime.image_filesystems()
+            with contextlib.suppress(RuntimeFailure, TimeoutError):
+                async with asyncio.timeout(RUNTIME_SECONDS):
+                    found = await self._tools.runtime.image_filesystems()
                 if found and found[0].mountpoint:
                     self._images = Path(found[0].mountpoint)
         return observe.readings(self._disk, self._images)
