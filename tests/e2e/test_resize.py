@@ -108,9 +108,12 @@ def test_cpu_and_memory_change_in_place(kubectl: Kubectl) -> None:
                 quota,
             ]
         wait_until(lambda: not condition(kubectl, "grows", "PodResizeInProgress"), 10, "it is over")
-    text = kubectl("describe", "pod", "grows")
-    assert "ResizeCompleted" in text
-    assert "48Mi" in text
+    wait_until(
+        lambda: "cpu=150m,memory=48Mi" in kubectl("describe", "pod", "grows"),
+        20,
+        "its Events say so",
+    )
+    assert "ResizeCompleted" in kubectl("describe", "pod", "grows")
     kubectl("delete", "pod", "grows", "--wait=false")
 
 
