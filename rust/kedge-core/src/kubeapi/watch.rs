@@ -163,6 +163,10 @@ impl Watch {
             let Some(item) = self.initial.pop_front() else { break };
             self.line(&mut lines, "ADDED", &item.value, item.revision)?;
         }
+        if self.initial.is_empty() {
+            // A watch lasts; the room that its beginning took must not.
+            self.initial = VecDeque::new();
+        }
         self.ready.push_back(lines.into());
         Ok(())
     }
