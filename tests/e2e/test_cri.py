@@ -119,16 +119,16 @@ async def test_a_grown_log_is_rotated_without_losing_a_line(
     script = "i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); sleep 0.005; done; sleep 1000"
     _, container = await start(runtime, tmp_path / "default_logs_uid", "main", script)
     path = tmp_path / "default_logs_uid" / "main" / "main.log"
-    rotator = Rotator(tmp_path, runtime, Limits(file_bytes=4096, files=20))
+    rotator = Rotator(lambda: [(container, str(path))], runtime, Limits(file_bytes=4096, files=20))
 
     def written() -> list[str]:
         files = sorted(one for one in path.parent.iterdir() if one.suffix != ".gz")
         return [line.split(" ", 3)[3] for one in files for line in one.read_text().splitlines()]
 
-    rotated: list[Path] = []
+    rotated: list[str] = []
     async with asyncio.timeout(30):
         while len(rotated) < 1 or "line 399" not in written():
-            rotated += await rotator.rotate() if not rotated else []
+            rotated += await rotator.look() if not rotated else []
             await asyncio.sleep(0.05)
     assert sorted(written(), key=lambda text: int(text.split()[1])) == [
         f"line {n}" for n in range(400)
