@@ -16,6 +16,7 @@ from kedge.edge.kubelet.serving.face import (
     Log,
     Request,
     RequestError,
+    Stats,
     Stream,
 )
 from kedge.edge.kubelet.serving.routes import Routes
@@ -40,12 +41,16 @@ def ask(*parts: str, upgrade: bool = False, **query: list[str]) -> Request:
 
 
 async def answer(world: tuple[Kubelet, FakeRuntime, Runtime], request: Request) -> Any:
+    return (await answers(world, request))[0]
+
+
+async def answers(world: tuple[Kubelet, FakeRuntime, Runtime], *requests: Request) -> list[Any]:
     kubelet, _, runtime = world
     async with kubelet:
         await kubelet.apply(pod(spec(tty=True), name="p"))
         await until(lambda: kubelet.is_ready("p"))
         routes = Routes(KubeletServer(runtime), kubelet.pods, kubelet.tools, lambda: "")
-        return await routes.answer(request)
+        return [await routes.answer(request) for request in requests]
 
 
 async def test_a_log_is_that_of_the_pods_container(world: Any) -> None:
@@ -86,6 +91,14 @@ async def test_pods_and_health_are_told(world: Any) -> None:
     ("request_", "status", "said"),
     [
         (ask("nothing"), 404, "no such path on this node: /nothing"),
+        (ask("metrics", "nothing"), 404, "no such path on this node: /metrics/nothing"),
+        (ask("logs", "syslog"), 403, "own log files are not served"),
+        (
+            Request("POST", ("checkpoint", "default", "p", "main"), {}, False, b""),
+            501,
+            "checkpoints are not supported",
+        ),
+        (Request("DELETE", ("metrics",), {}, False, b""), 405, "wanted GET, got: DELETE"),
         (ask("containerLogs", "default", "q", "main"), 404, "pod 'q' in namespace 'default'"),
         (ask("containerLogs", "default", "p", "x"), 404, "container 'x' is not in pod 'p'"),
         (ask("exec", "default", "p", "main"), 400, "command: wanted"),
@@ -101,3 +114,31 @@ async def test_what_cannot_be_done_is_refused_with_its_reason(
     with pytest.raises(RequestError, match=said) as refused:
         await answer(world, request_)
     assert refused.value.status == status
+
+
+async def test_what_monitoring_asks_is_told(world: Any) -> None:
+    resource, short, summary, metrics, running = await answers(
+        world,
+        ask("metrics", "resource"),
+        ask("stats", "summary", only_cpu_and_memory=["true"]),
+        ask("stats", "summary"),
+        ask("metrics"),
+        ask("runningpods"),
+    )
+    assert isinstance(resource, Stats)
+    (only,) = resource.world["pods"]
+    assert (only["name"], only["containers"][0]["name"]) == ("p", "main")
+    assert only["cgroup"].startswith("/kubepods/besteffort/pod")
+    assert short.world["what"] == "summary_of_cpu_and_memory"
+    assert summary.world["images"]["used_bytes"] == 1 << 20
+    assert summary.world["pods"][0]["containers"][0]["rootfs_bytes"] == 0
+    assert "kubelet_running_pods 1" in metrics.world["before"]
+    (pod,) = json.loads(running.body)["items"]
+    assert pod["spec"]["containers"][0]["name"] == "main"
+
+
+async def test_what_the_runtime_does_not_tell_is_left_out(world: Any) -> None:
+    world[1].fail["container_stats"] = "away"
+    found = await answer(world, ask("stats", "summary"))
+    assert "images" not in found.world
+    assert "rootfs_bytes" not in found.world["pods"][0]["containers"][0]

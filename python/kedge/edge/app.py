@@ -153,7 +153,7 @@ class Agent:
             bridge=self.bridge,
         )
         self.upkeep.attach(tools, self.pods, self.node)
-        self.routes = Routes(server, self.pods, tools, lambda: self.node.problem)
+        self.routes = Routes(server, self.pods, tools, lambda: self.node.problem, config)
         self.link = link.open_link(config, runtime, store, server)
         self._runtime = runtime
         limits = Limits(whole(config.container_log_max_size), config.container_log_max_files)

@@ -15,6 +15,7 @@ pub mod pages;
 pub mod pki;
 pub mod probe;
 pub mod runtime;
+pub mod stats;
 pub mod store;
 pub mod sync;
 pub mod wire;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kedge_core::hub::tunnels::Services;
 use kedge_core::kubelet::{self, LogRequest};
+use kedge_core::stats::World;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -60,6 +61,10 @@ impl KubeletServer {
 
     fn answer_stream(&self, id: u64, url: String) {
         self.inner.answer_stream(id, url);
+    }
+
+    fn answer_stats(&self, py: Python<'_>, id: u64, world: &str) -> PyResult<()> {
+        py.enter(|| World::parse(world).map(|world| self.inner.answer_stats(id, world)))
     }
 
     fn log_ended(&self, container: &str) {

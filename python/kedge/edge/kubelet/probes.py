@@ -90,6 +90,7 @@ class Prober:
         target: the container.
         changed: told of every change of the verdict.
         unhealthy: told of every failed attempt: probe name and output; for Events.
+        counted: told of every attempt: probe name and whether it succeeded; for metrics.
     """
 
     def __init__(
@@ -99,11 +100,13 @@ class Prober:
         *,
         changed: Callable[[Health], None],
         unhealthy: Callable[[str, str], None],
+        counted: Callable[[str, bool], None] = lambda _kind, _ok: None,
     ) -> None:
         self._container = container
         self._target = target
         self._changed = changed
         self._unhealthy = unhealthy
+        self._counted = counted
         self.health = initial_health(container)
 
     async def run(
@@ -144,6 +147,7 @@ class Prober:
                 probe, self._container, self._target, rule.timeout_seconds
             )
             tally = tally.add(ok, rule)
+            self._counted(kind, ok)
             failures = 0 if ok else failures + 1
             if not ok:
                 self._unhealthy(kind, output)

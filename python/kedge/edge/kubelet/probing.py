@@ -58,6 +58,7 @@ class Probing:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._adopted = frozenset(worker.containers)
         self.health: dict[str, Health] = {}
+        self.results: dict[tuple[str, str, bool], int] = {}
 
     def follow(self, observed: Observed) -> None:
         """Starts probers for containers that run, stops those of containers that do not."""
@@ -91,8 +92,12 @@ class Probing:
                 self._worker.pod, "Unhealthy", text, container=one.name, warning=True
             )
 
+        def counted(kind: str, ok: bool) -> None:  # noqa: FBT001 - the result itself
+            key = (one.name, kind, ok)
+            self.results[key] = self.results.get(key, 0) + 1
+
         target = Inside(self._worker, one.id)
-        prober = probes.Prober(spec, target, changed=changed, unhealthy=unhealthy)
+        prober = probes.Prober(spec, target, changed=changed, unhealthy=unhealthy, counted=counted)
         age = max(0.0, self._worker.tools.clock() - one.started_at)
         # A restarted agent finds many containers at once: their probes are spread.
         spread = crc32(one.id.encode()) / 2**32 if one.id in self._adopted else 0.0

@@ -24,6 +24,7 @@ from kedge.edge.kubelet import (
     probing,
     resources,
 )
+from kedge.edge.kubelet.counts import pod_start
 from kedge.edge.kubelet.state import (
     Container,
     ContainerState,
@@ -296,6 +297,8 @@ class PodWorker:
         status = pod_status(self.pod, observed, self.status, self.tools.facts.host(), now)
         if status == self.status:
             return
+        if status["phase"] == "Running" and self.status.get("phase") in (None, "Pending"):
+            pod_start.add(max(0.0, now - self.began_at))
         news.say(self.tools.recorder, self.pod, self.status, status)
         if status["phase"] in ("Succeeded", "Failed"):
             self.tools.host_ports.release(self.uid)

@@ -27,7 +27,7 @@ from kedge.edge.runtime.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
 __all__ = [
     "Abilities",
@@ -151,6 +151,12 @@ class ContainerRuntime(Protocol):
 
     async def container_stats(self) -> list[ContainerStats]:
         """What each running container uses."""
+
+    async def image_filesystems(self) -> list[FilesystemUsage]:
+        """Where images are and what they take."""
+
+    def operations(self) -> Mapping[tuple[str, bool], int]:
+        """How many calls there were, by CRI's method and whether they failed."""
 
     async def update_container_resources(self, container_id: str, linux: dict[str, Any]) -> None:
         """Gives a running container other limits (``LinuxContainerResources``)."""

@@ -200,6 +200,7 @@ def _stats(found: dict[str, Any]) -> ContainerStats:
         cpu_seconds=_value(cpu, "usage_core_nano_seconds") / _NANOSECONDS,
         memory_bytes=_value(memory, "working_set_bytes"),
         disk_bytes=_value(layer, "used_bytes"),
+        disk_inodes=_value(layer, "inodes_used"),
     )
 
 

@@ -68,6 +68,11 @@ class CriRuntime:
         self._news = asyncio.Event()
         self._is_watching = False
         self._is_closed = False
+        self._operations: dict[tuple[str, bool], int] = {}
+
+    def operations(self) -> dict[tuple[str, bool], int]:
+        """How many calls there were, by CRI's method and whether they failed."""
+        return self._operations
 
     async def run(self) -> None:
         """Hands answers to those who wait, until cancelled."""
@@ -108,9 +113,18 @@ class CriRuntime:
         try:
             body = json.dumps(request, ensure_ascii=False).encode()
             self._client.call(ticket, method, body, int(seconds * 1000))
-            return json.loads(await future)
+            found = json.loads(await future)
+        except CallFailed:
+            self._count(method, is_failed=True)
+            raise
         finally:
             self._waiting.pop(ticket, None)
+        self._count(method, is_failed=False)
+        return found
+
+    def _count(self, method: str, *, is_failed: bool) -> None:
+        key = (method, is_failed)
+        self._operations[key] = self._operations.get(key, 0) + 1
 
     async def version(self) -> RuntimeVersion:
         """Name and versions of the runtime."""

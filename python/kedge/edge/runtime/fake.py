@@ -303,6 +303,15 @@ class FakeRuntime:
         running = [one.id for one in self.containers.values() if one.state == "running"]
         return [ContainerStats(one, self._clock(), 0.1, 1 << 20, 0) for one in running]
 
+    async def image_filesystems(self) -> list[FilesystemUsage]:
+        """A megabyte of images."""
+        await self._call("image_filesystems")
+        return [FilesystemUsage("/", 1 << 20)]
+
+    def operations(self) -> dict[tuple[str, bool], int]:
+        """None failed."""
+        return {(verb, False): count for verb, count in self.calls.items()}
+
     async def update_container_resources(self, container_id: str, linux: dict[str, Any]) -> None:
         """Keeps the new limits in ``configs``."""
         await self._call("update_container_resources")

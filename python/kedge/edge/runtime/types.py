@@ -160,6 +160,7 @@ class ContainerStats:
     cpu_seconds: float
     memory_bytes: int
     disk_bytes: int
+    disk_inodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

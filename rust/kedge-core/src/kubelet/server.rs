@@ -25,6 +25,7 @@ use super::{local, stream};
 use crate::desk::{Desk, Unanswered};
 use crate::hub::tunnels::{Services, TunnelIo};
 use crate::runtime::Runtime;
+use crate::stats::{Stats, World};
 use crate::{Error, Kind, Result};
 
 /// The service's name on the link.
@@ -68,6 +69,8 @@ pub enum Reply {
     Log(Box<LogRequest>, LogEnd),
     /// The answer is at the runtime's streaming server.
     Stream(String),
+    /// The answer is what pods and containers use.
+    Stats(Box<World>),
 }
 
 /// When the log that is followed ends.
@@ -84,6 +87,8 @@ pub struct KubeletServer {
 struct Inner {
     desk: Desk<Asked, Reply>,
     followed: Mutex<HashMap<String, Vec<Weak<Ended>>>>,
+    /// One reading at a time: many who ask at once must not keep the machine busy.
+    stats: tokio::sync::Mutex<Arc<Stats>>,
 }
 
 impl Services for KubeletServer {
@@ -98,7 +103,11 @@ impl KubeletServer {
     /// A server without connections.
     pub fn new(runtime: &Runtime) -> Result<Self> {
         let desk = Desk::new(MAX_WAITING, DEADLINE)?;
-        let inner = Arc::new(Inner { desk, followed: Mutex::default() });
+        let inner = Arc::new(Inner {
+            desk,
+            followed: Mutex::default(),
+            stats: tokio::sync::Mutex::default(),
+        });
         Ok(Self { inner, runtime: runtime.clone() })
     }
 
@@ -174,6 +183,11 @@ impl KubeletServer {
         self.inner.desk.answer(id, Reply::Stream(url));
     }
 
+    /// Answers with what the pods and containers of `world` use.
+    pub fn answer_stats(&self, id: u64, world: World) {
+        self.inner.desk.answer(id, Reply::Stats(Box::new(world)));
+    }
+
     /// A container has ended: who follows its log reads the rest and ends too.
     pub fn log_ended(&self, container: &str) {
         let ends = self.inner.followed.lock().remove(container).unwrap_or_default();
@@ -229,11 +243,23 @@ impl Inner {
         match reply {
             Reply::Answer { status, content_type, body } => Ok(answer(status, &content_type, body)),
             Reply::Log(request, end) => log_answer(*request, end.0).await,
+            Reply::Stats(world) => self.stats(world).await,
             Reply::Stream(url) => match request {
                 Some(request) => stream::pass_on(request, &url).await,
                 None => Err(Error::new(Kind::Invalid, "this request must be an upgrade")),
             },
         }
+    }
+}
+
+impl Inner {
+    async fn stats(&self, world: Box<World>) -> Result<Response<Body>> {
+        let stats = self.stats.lock().await;
+        let reader = Arc::clone(&stats);
+        let read = tokio::task::spawn_blocking(move || reader.answer(&world)).await;
+        let (content_type, body) =
+            read.map_err(|error| Error::new(Kind::Internal, format!("stats: {error}")))??;
+        Ok(answer(200, content_type, body.into()))
     }
 }
 

@@ -84,7 +84,14 @@ class Stream:
     url: str
 
 
-Reply = Answer | Log | Stream
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What pods and containers use, which Rust reads: the fields of its ``World``."""
+
+    world: dict[str, Any]
+
+
+Reply = Answer | Log | Stream | Stats
 
 
 class KubeletServer:
@@ -145,3 +152,5 @@ class KubeletServer:
                 self.handle.answer_log(number, json.dumps(reply.request))
             case Stream():
                 self.handle.answer_stream(number, reply.url)
+            case Stats():
+                self.handle.answer_stats(number, json.dumps(reply.world))

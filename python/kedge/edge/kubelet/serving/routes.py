@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet import lifecycle
 from kedge.edge.kubelet.serving import logs
-from kedge.edge.kubelet.serving.face import Answer, Log, Reply, RequestError, Stream
+from kedge.edge.kubelet.serving.face import Answer, Log, Reply, RequestError, Stats, Stream
 from kedge.edge.kubelet.state import Container, ContainerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kedge.edge.config import EdgeConfig
     from kedge.edge.kubelet.pods import Pods
     from kedge.edge.kubelet.serving.face import KubeletServer, Request
     from kedge.edge.kubelet.tools import Tools
@@ -31,21 +32,28 @@ class Routes:
         pods: the kubelet's pods.
         tools: the kubelet's shared parts.
         problem: why the node is not healthy; empty when it is.
+        config: what ``/configz`` tells.
     """
 
     def __init__(
-        self, server: KubeletServer, pods: Pods, tools: Tools, problem: Callable[[], str]
+        self,
+        server: KubeletServer,
+        pods: Pods,
+        tools: Tools,
+        problem: Callable[[], str],
+        config: EdgeConfig | None = None,
     ) -> None:
         self._server = server
         self._pods = pods
         self._tools = tools
         self._problem = problem
+        self._config = config
 
     async def run(self) -> None:
         """Answers until cancelled."""
         await self._server.run(self.answer)
 
-    async def answer(self, request: Request) -> Reply:
+    async def answer(self, request: Request) -> Reply:  # noqa: PLR0911 - a return for each path
         """The answer to one request.
 
         Raises:
@@ -67,7 +75,20 @@ class Routes:
                 return await self._attach(request, worker, self._running(worker, container))
             case ("portForward", namespace, pod, *rest) if len(rest) <= 1:
                 return await self._port_forward(request, self._find(namespace, pod, *rest))
+            case ("stats" | "metrics" | "runningpods" | "configz" | "logs" | "checkpoint", *_):
+                return await self._tell(request)
         raise RequestError(404, f"no such path on this node: /{'/'.join(request.parts)}")
+
+    async def _tell(self, request: Request) -> Reply:
+        """What monitoring asks."""
+        # Loaded with the first such question: an agent that nobody asks does without.
+        from kedge.edge.kubelet.serving import told  # noqa: PLC0415
+
+        source = told.Source(self._pods.workers(), self._tools, self._problem(), self._config)
+        found = await told.answer(request, source)
+        if isinstance(found, dict):
+            return Stats(found)
+        return found
 
     def _list(self) -> dict[str, Any]:
         items = [worker.pod | {"status": worker.status} for worker in self._pods.workers()]

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What pods use, as metrics-server, Prometheus and kubectl read it through the API server."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.rig.kubectl import Kubectl, newer
+from tests.rig.pods import IMAGE
+from tests.rig.processes import wait_until
+from tests.rig.system import System
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+BASE = "/api/v1/nodes/edge-1/proxy"
+SPIN = "while :; do :; done"
+FILL = "dd if=/dev/zero of=/tmp/written bs=1M count=3 2>&1; dd if=/dev/zero of=/work/file bs=1M count=2; echo done; exec sleep 1000000"
+
+
+def container(name: str, script: str, **more: Any) -> dict[str, Any]:
+    found = {"name": name, "image": IMAGE, "imagePullPolicy": "IfNotPresent"}
+    return found | {"command": ["sh", "-c", script]} | more
+
+
+@pytest.fixture(scope="module")
+def kubectl() -> Iterator[Kubectl]:
+    with (
+        tempfile.TemporaryDirectory(prefix="kedge-stats-") as directory,
+        System(Path(directory)) as system,
+    ):
+        found = Kubectl(newer(), system.kubeconfig, "default", system.directory)
+        probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+        busy = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "busy", "labels": {"app": "busy"}},
+            "spec": {
+                "terminationGracePeriodSeconds": 0,
+                "volumes": [{"name": "work", "emptyDir": {}}],
+                "containers": [
+                    container(
+                        "spin", SPIN, resources={"limits": {"cpu": "200m", "memory": "64Mi"}}
+                    ),
+                    container(
+                        "fill",
+                        FILL,
+                        volumeMounts=[{"name": "work", "mountPath": "/work"}],
+                        readinessProbe=probe,
+                    ),
+                ],
+            },
+        }
+        wait_until(
+            lambda: found.run("get", "serviceaccount", "default", code=None).returncode == 0,
+            20,
+            "the namespace has its ServiceAccount",
+        )
+        found("create", "-f", "-", stdin=json.dumps(busy))
+        wait_until(
+            lambda: "done" in found.run("logs", "busy", "-c", "fill", code=None).stdout,
+            60,
+            "the files are written",
+        )
+        yield found
+
+
+def samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Samples by name, from Prometheus's own reader of texts."""
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(text):
+        for one in family.samples:
+            found.setdefault(one.name, []).append((one.labels, one.value))
+    return found
+
+
+def value(found: dict[str, list[tuple[dict[str, str], float]]], name: str, **wanted: str) -> float:
+    """The only value of a name with these labels."""
+    rows = [one for labels, one in found.get(name, []) if wanted.items() <= labels.items()]
+    assert len(rows) == 1, f"{name}{wanted}: {rows}"
+    return rows[0]
+
+
+def test_the_summary_has_machine_pod_and_containers(kubectl: Kubectl) -> None:
+    kubectl("get", "--raw", f"{BASE}/stats/summary")
+    time.sleep(1.5)
+    found = json.loads(kubectl("get", "--raw", f"{BASE}/stats/summary"))
+    node = found["node"]
+    assert node["nodeName"] == "edge-1"
+    assert node["cpu"]["usageNanoCores"] > 0
+    assert 0 < node["memory"]["workingSetBytes"] < node["memory"]["usageBytes"]
+    assert node["fs"]["capacityBytes"] > node["fs"]["availableBytes"] > 0
+    assert node["runtime"]["imageFs"]["usedBytes"] > 0
+    (pod,) = [one for one in found["pods"] if one["podRef"]["name"] == "busy"]
+    spin, fill = sorted(pod["containers"], key=lambda one: -one["cpu"]["usageCoreNanoSeconds"])
+    assert (spin["name"], fill["name"]) == ("spin", "fill")
+    assert 100_000_000 < spin["cpu"]["usageNanoCores"] < 300_000_000, "its limit is 200m"
+    assert spin["memory"]["workingSetBytes"] < 64 << 20
+    assert spin["memory"]["availableBytes"] > 0
+    wait_until(lambda: written(kubectl) >= 3 << 20, 30, "the runtime has measured what was written")
+    assert fill["logs"]["usedBytes"] > 0
+    (volume,) = [one for one in pod["volume"] if one["name"] == "work"]
+    assert volume["usedBytes"] >= 2 << 20
+    assert pod["network"]["name"] == "eth0"
+    assert pod["network"]["rxBytes"] >= 0
+    assert pod["ephemeral-storage"]["usedBytes"] >= 2 << 20
+    short = json.loads(kubectl("get", "--raw", f"{BASE}/stats/summary?only_cpu_and_memory=true"))
+    assert "fs" not in short["node"]
+    assert "network" not in short["pods"][0]
+
+
+def written(kubectl: Kubectl) -> int:
+    found = json.loads(kubectl("get", "--raw", f"{BASE}/stats/summary"))
+    (pod,) = [one for one in found["pods"] if one["podRef"]["name"] == "busy"]
+    (fill,) = [one for one in pod["containers"] if one["name"] == "fill"]
+    return int(fill["rootfs"].get("usedBytes", 0))
+
+
+def test_resource_metrics_are_what_metrics_server_reads(kubectl: Kubectl) -> None:
+    found = samples(kubectl("get", "--raw", f"{BASE}/metrics/resource"))
+    assert value(found, "node_cpu_usage_seconds_total") > 0
+    assert value(found, "node_memory_working_set_bytes") > 1 << 20
+    spin = {"namespace": "default", "pod": "busy", "container": "spin"}
+    assert value(found, "container_cpu_usage_seconds_total", **spin) > 0
+    assert value(found, "container_memory_working_set_bytes", **spin) > 0
+    assert value(found, "container_start_time_seconds", **spin) > 1.7e9
+    assert value(found, "pod_cpu_usage_seconds_total", namespace="default", pod="busy") > 0
+    assert value(found, "resource_scrape_error") == 0
+
+
+def test_prometheus_reads_cadvisors_names_with_their_labels(kubectl: Kubectl) -> None:
+    found = samples(kubectl("get", "--raw", f"{BASE}/metrics/cadvisor"))
+    spin = {"namespace": "default", "pod": "busy", "container": "spin"}
+    assert value(found, "container_cpu_usage_seconds_total", **spin, cpu="total") > 0
+    assert value(found, "container_cpu_cfs_periods_total", **spin) > 0
+    assert value(found, "container_cpu_cfs_throttled_periods_total", **spin) > 0
+    assert value(found, "container_spec_memory_limit_bytes", **spin) == 64 << 20
+    assert value(found, "container_spec_cpu_quota", **spin) == 20_000
+    assert value(found, "container_memory_working_set_bytes", **spin) > 0
+    network = {"namespace": "default", "pod": "busy", "interface": "eth0"}
+    assert value(found, "container_network_receive_bytes_total", **network) >= 0
+    assert value(found, "machine_memory_bytes") > 1 << 20
+    assert value(found, "container_memory_working_set_bytes", id="/") > 0
+    labels = next(one for one, _ in found["container_memory_rss"] if one["container"] == "spin")
+    assert labels["image"] == IMAGE
+    assert labels["name"] in labels["id"]
+
+
+def test_the_kubelets_own_metrics_and_probes_are_there(kubectl: Kubectl) -> None:
+    found = samples(kubectl("get", "--raw", f"{BASE}/metrics"))
+    assert value(found, "kubelet_running_pods") == 1
+    assert value(found, "kubelet_running_containers", container_state="running") == 2
+    assert value(found, "kubelet_pod_start_duration_seconds_count") == 1
+    assert value(found, "kubelet_runtime_operations_total", operation_type="run_podsandbox") == 1
+    assert value(found, "process_resident_memory_bytes") > 1 << 20
+    found = samples(kubectl("get", "--raw", f"{BASE}/metrics/probes"))
+    ready = {"pod": "busy", "container": "fill", "probe_type": "Readiness"}
+    assert value(found, "prober_probe_total", **ready, result="successful") > 0
+    found = samples(kubectl("get", "--raw", f"{BASE}/metrics/slis"))
+    assert value(found, "kubernetes_healthcheck", name="syncloop") == 1
+
+
+def test_other_paths_are_answered_or_refused_in_words(kubectl: Kubectl) -> None:
+    running = json.loads(kubectl("get", "--raw", f"{BASE}/runningpods/"))
+    assert [one["metadata"]["name"] for one in running["items"]] == ["busy"]
+    settings = json.loads(kubectl("get", "--raw", f"{BASE}/configz"))["kubeletconfig"]
+    assert settings["nodeName"] == "edge-1"
+    refused = kubectl.run("get", "--raw", f"{BASE}/logs/syslog", code=1).stderr
+    assert "not served" in refused or "forbidden" in refused.lower()

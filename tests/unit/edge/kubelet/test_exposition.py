@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texts of ``/metrics`` that a maintained parser takes."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from kedge.edge.kubelet.counts import Histogram
+from kedge.edge.kubelet.serving import exposition, usage
+from kedge.edge.kubelet.volumes import Prepared
+
+
+def parsed(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(text):
+        for one in family.samples:
+            found.setdefault(one.name, {})[tuple(sorted(one.labels.items()))] = one.value
+    return found
+
+
+def test_a_histogram_counts_each_value_in_its_bucket_and_those_above() -> None:
+    times = Histogram(1, 2)
+    for value in (0.5, 1.0, 1.5, 9.0):
+        times.add(value)
+    found = parsed("\n".join(times.lines("t")) + "\n")
+    assert found["t_bucket"] == {(("le", "1"),): 2, (("le", "2"),): 3, (("le", "+Inf"),): 4}
+    assert (found["t_sum"][()], found["t_count"][()]) == (12.0, 4)
+
+
+def test_the_runtimes_calls_have_the_kubelets_names() -> None:
+    calls = {("RunPodSandbox", False): 3, ("RunPodSandbox", True): 1, ("PullImage", False): 2}
+    found = parsed(exposition.kubelet([], "n", "1", calls))
+    run = (("operation_type", "run_podsandbox"),)
+    assert found["kubelet_runtime_operations_total"][run] == 4
+    assert found["kubelet_runtime_operations_errors_total"] == {run: 1}
+    assert found["kubelet_running_pods"][()] == 0
+    assert found["process_resident_memory_bytes"][()] > 1 << 20
+    assert found["process_cpu_seconds_total"][()] > 0
+
+
+def test_health_is_a_number() -> None:
+    key = (("name", "syncloop"), ("type", "healthz"))
+    assert parsed(exposition.health(""))["kubernetes_healthcheck"] == {key: 1}
+    assert parsed(exposition.health("ill"))["kubernetes_healthcheck"] == {key: 0}
+
+
+def test_the_machines_own_directories_are_not_measured() -> None:
+    spec = {
+        "volumes": [
+            {"name": "host", "hostPath": {"path": "/"}},
+            {"name": "work", "emptyDir": {}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "big"}},
+            {"name": "late", "emptyDir": {}},
+        ]
+    }
+    paths = {"host": Prepared("/"), "work": Prepared("/w"), "data": Prepared("/d")}
+    assert usage.volumes({"metadata": {"name": "p"}, "spec": spec}, paths) == [
+        {"name": "work", "path": "/w", "claim": ""},
+        {"name": "data", "path": "/d", "claim": "big"},
+    ]
