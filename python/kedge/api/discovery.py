@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from kedge.api.kinds import KINDS, REVIEWS, Kind, Subresource
+from kedge.api.kinds import KINDS, REVIEWS, USAGE, Kind, Subresource
 
 Object = dict[str, Any]
 
@@ -14,10 +14,14 @@ AGGREGATED = "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDisc
 AGGREGATED_VERSIONS = ("v2", "v2beta1")
 
 
-def groups() -> dict[tuple[str, str], list[Kind]]:
-    """Rows by group and version, in the table's order."""
+def groups(*, with_usage: bool = False) -> dict[tuple[str, str], list[Kind]]:
+    """Rows by group and version, in the table's order.
+
+    Args:
+        with_usage: also what is asked of nodes, which OpenAPI does not describe.
+    """
     result: dict[tuple[str, str], list[Kind]] = defaultdict(list)
-    for kind in (*KINDS, *REVIEWS):
+    for kind in (*KINDS, *REVIEWS, *(USAGE if with_usage else ())):
         result[kind.group, kind.version].append(kind)
     return dict(result)
 
@@ -38,7 +42,7 @@ def documents(address: str) -> dict[str, Object]:
     }
     for one in _groups():
         result[f"/apis/{one['name']}"] = {"kind": "APIGroup", "apiVersion": "v1", **one}
-    for (group, version), kinds in groups().items():
+    for (group, version), kinds in groups(with_usage=True).items():
         resources = [row for kind in kinds for row in _rows(kind)]
         result[kinds[0].base] = {
             "kind": "APIResourceList",
@@ -66,7 +70,7 @@ def aggregated(*, core: bool, version: str) -> Object:
                 }
             ],
         }
-        for (group, group_version), kinds in groups().items()
+        for (group, group_version), kinds in groups(with_usage=True).items()
         if core == (group == "")
     ]
     return {
@@ -79,7 +83,7 @@ def aggregated(*, core: bool, version: str) -> Object:
 
 def _groups() -> list[Object]:
     result = []
-    for group, version in groups():
+    for group, version in groups(with_usage=True):
         if group:
             served = {"groupVersion": f"{group}/{version}", "version": version}
             result.append({"name": group, "versions": [served], "preferredVersion": served})

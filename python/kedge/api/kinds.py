@@ -218,6 +218,14 @@ REVIEWS: tuple[Kind, ...] = (
     ),
 )  # fmt: skip
 
+_LOOK = ("get", "list")
+
+USAGE: tuple[Kind, ...] = (
+    Kind("metrics.k8s.io", "v1beta1", "NodeMetrics", "nodes", "", False, "", verbs=_LOOK),
+    Kind("metrics.k8s.io", "v1beta1", "PodMetrics", "pods", "", True, "", verbs=_LOOK),
+)
+"""Asked of nodes when somebody asks (rust/kedge-core/src/kubeapi/usage); neither stored nor in OpenAPI."""
+
 PARAMETERS: tuple[str, ...] = (
     "io.k8s.api.authentication.v1.TokenRequest",
     "io.k8s.api.autoscaling.v1.Scale",

@@ -8,7 +8,7 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from kedge.api.kinds import KINDS, REVIEWS
+from kedge.api.kinds import KINDS, REVIEWS, USAGE
 from kedge.cluster import bootstrap, credentials, roles
 from kedge.cluster.apiserver import documents
 from kedge.cluster.apiserver.access import Access, Escalation
@@ -105,7 +105,7 @@ def _server_config(config: ClusterConfig, pki: credentials.Credentials) -> Serve
         client_ca=pki.ca.certificate,
         service_account_keys=(pki.accounts_key,),
         issuer=config.issuer,
-        resources=[asdict(kind) for kind in (*KINDS, *REVIEWS)],
+        resources=[asdict(kind) for kind in (*KINDS, *REVIEWS, *USAGE)],
     )
 
 

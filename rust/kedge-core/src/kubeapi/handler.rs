@@ -31,6 +31,7 @@ use super::read::{self, View};
 use super::replica::Replicated;
 use super::status::Failure;
 use super::table::Include;
+use super::usage::{self, Samples};
 use super::watch::{Lease, Times, Watch, error_line};
 use crate::hub::client::Outlet;
 use crate::store::{Selector, Store};
@@ -55,6 +56,7 @@ pub(super) struct Handler {
     pub(super) nodes: Nodes,
     /// On a node: what it reads itself, and the way to the cloud.
     pub(super) replica: Option<Replicated>,
+    samples: Samples,
     version: Vec<u8>,
 }
 
@@ -104,6 +106,7 @@ impl Handler {
             nodes: Nodes::default(),
             face: config.replica.as_ref().map_or_else(Face::default, |of| Face::replica(of.base)),
             replica: config.replica.map(|replica| Replicated::new(replica, outlet)),
+            samples: Samples::default(),
             version: config.version.to_string().into_bytes(),
             policy: config.policy,
             rbac: config.rbac.then(|| Rbac::new(rbac_store)),
@@ -193,6 +196,11 @@ impl Handler {
             return self.watch(resource, &call).map(Answered::Watch);
         }
         let _permit = self.request_permit()?;
+        if usage::is_usage(&call.target) {
+            let Call { target, query, .. } = &call;
+            let served = usage::serve(&self.samples, &self.nodes, &self.store, target, query);
+            return Box::pin(served).await.map(Answered::Whole);
+        }
         let reads_object = matches!(
             call.target.subresource.as_str(),
             "" | "ephemeralcontainers" | "resize" | "status"

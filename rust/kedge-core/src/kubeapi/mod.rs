@@ -36,6 +36,7 @@ mod table;
 mod tests;
 pub(crate) mod tls;
 mod trust;
+mod usage;
 mod watch;
 
 use std::net::SocketAddr;

@@ -71,6 +71,24 @@ pub(super) async fn pass(
     }
 }
 
+/// Asks a node's kubelet server for `path`; the whole answer, of at most `limit` bytes.
+pub(super) async fn ask(
+    nodes: &Nodes,
+    store: &Store,
+    node: &str,
+    path: &str,
+    limit: usize,
+) -> Result<bytes::Bytes, Failure> {
+    let stream = nodes.reach(store, node).await?;
+    let asked = kubelet::request(&Method::GET, path, &HeaderMap::new(), empty())?;
+    let answer = refused(kubelet::exchange(stream, asked).await?).await?;
+    let body = Limited::new(answer.into_body(), limit).collect().await;
+    let body = body.map_err(|error| {
+        Failure::new(502, "InternalError", format!("the answer of node {node}: {error}"))
+    })?;
+    Ok(body.to_bytes())
+}
+
 async fn log(stream: kubelet::Stream, wish: options::Wish, permit: OwnedSemaphorePermit) -> Answer {
     let asked = kubelet::request(&Method::GET, &wish.path, &HeaderMap::new(), empty())?;
     let answer = kubelet::exchange(stream, asked).await?;
