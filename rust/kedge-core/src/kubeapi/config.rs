@@ -111,6 +111,8 @@ pub(super) struct Limits {
     pub(super) body_seconds: f64,
     /// How long a client may refuse to read.
     pub(super) write_seconds: f64,
+    /// The same for logs that are followed, exec, attach and port-forward.
+    pub(super) stream_write_seconds: f64,
     /// For an answer from Python.
     pub(super) answer_seconds: f64,
     pub(super) bookmark_seconds: f64,
@@ -134,6 +136,7 @@ impl Default for Limits {
             head_seconds: 120.0,
             body_seconds: 30.0,
             write_seconds: 60.0,
+            stream_write_seconds: 3_600.0,
             answer_seconds: 60.0,
             bookmark_seconds: 60.0,
             watch_seconds: 1_800.0,

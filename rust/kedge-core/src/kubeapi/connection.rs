@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::config::seconds;
 use super::handler::Handler;
-use super::patient::Patient;
+use super::patient::{Patience, Patient};
 use super::policy::Identity;
 use super::tls;
 
@@ -48,8 +48,8 @@ pub(super) async fn accept(listener: TcpListener, acceptor: TlsAcceptor, handler
         };
         let (acceptor, handler) = (acceptor.clone(), Arc::clone(&handler));
         tokio::spawn(async move {
-            if let Some(stream) = handshake(stream, acceptor, &handler).await {
-                serve(stream, handler).await;
+            if let Some((stream, patience)) = handshake(stream, acceptor, &handler).await {
+                serve(stream, patience, handler).await;
             }
             drop(permit);
         });
@@ -60,13 +60,14 @@ async fn handshake(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     handler: &Handler,
-) -> Option<Box<TlsStream<Patient<TcpStream>>>> {
+) -> Option<(Box<TlsStream<Patient<TcpStream>>>, Patience)> {
     // Small answers must not wait for more; a failure only costs time.
     let _ = stream.set_nodelay(true);
-    let patient = Patient::new(stream, seconds(handler.limits.write_seconds));
+    let patience = Patience::new(seconds(handler.limits.write_seconds));
+    let patient = Patient::new(stream, patience.clone());
     let allowed = seconds(handler.limits.handshake_seconds);
     match timeout(allowed, acceptor.accept(patient)).await {
-        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Ok(stream)) => Some((Box::new(stream), patience)),
         Ok(Err(error)) => {
             log::debug!("TLS handshake failed: {error}");
             None
@@ -75,14 +76,19 @@ async fn handshake(
     }
 }
 
-async fn serve(stream: Box<TlsStream<Patient<TcpStream>>>, handler: Arc<Handler>) {
+async fn serve(
+    stream: Box<TlsStream<Patient<TcpStream>>>,
+    patience: Patience,
+    handler: Arc<Handler>,
+) {
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
     let peer = peer(session.peer_certificates().and_then(|chain| chain.first())).map(Arc::new);
     let limits = handler.limits;
     let mut closing = handler.closing.subscribe();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
         let (handler, peer) = (Arc::clone(&handler), peer.clone());
+        request.extensions_mut().insert(patience.clone());
         async move { Ok::<_, Infallible>(handler.handle(request, peer.as_deref()).await) }
     });
     let io = TokioIo::new(stream);

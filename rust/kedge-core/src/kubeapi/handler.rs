@@ -22,6 +22,7 @@ use super::documents::{Documents, Found, unchanged};
 use super::face::Face;
 use super::gzip;
 use super::path::{self, Route, Target, Verb};
+use super::patient::Patience;
 use super::policy::{Identity, Policy};
 use super::proxy::{self, Nodes};
 use super::query::{ListOptions, Query};
@@ -189,6 +190,12 @@ impl Handler {
         if proxy::is_for_node(&call.target) {
             let permit = self.stream_permit()?;
             let Call { target, query, .. } = &call;
+            if let (Some(patience), "pods") =
+                (request.extensions().get::<Patience>(), target.resource.as_str())
+            {
+                // A person may stop the output and go away; nothing but this stream waits for it.
+                patience.set(seconds(self.limits.stream_write_seconds));
+            }
             let passed = proxy::pass(&self.nodes, &self.store, target, query, request, permit);
             return Box::pin(passed).await.map(Answered::Watch);
         }

@@ -8,6 +8,7 @@
 
 mod kubelet;
 mod options;
+mod ports;
 mod spdy;
 mod websocket;
 
@@ -63,7 +64,15 @@ pub(super) async fn pass(
         "log" => log(stream, wish, permit).await,
         "proxy" => whatever(stream, wish, request, permit).await,
         _ if wants(request.headers(), "websocket") => {
-            let ports = target.subresource == "portforward";
+            let is_ports = target.subresource == "portforward";
+            // The tunnel of SPDY names its ports inside.
+            let ports = match ports::wanted(query) {
+                Ok(ports) if is_ports => Some(ports),
+                Err(failure) if is_ports && wants_channels(request.headers()) => {
+                    return Err(failure);
+                }
+                _ => is_ports.then(Vec::new),
+            };
             websocket::serve(stream, &wish, request, ports, permit).await
         }
         _ if wants(request.headers(), "spdy/3.1") => whatever(stream, wish, request, permit).await,
@@ -174,6 +183,12 @@ async fn refused(answer: Response<Incoming>) -> Result<Response<Incoming>, Failu
         _ => "InternalError",
     };
     Err(Failure::new(code, reason, text))
+}
+
+/// Whether a port-forward is to be in channels.
+fn wants_channels(headers: &HeaderMap) -> bool {
+    let offered = headers.get_all("sec-websocket-protocol").iter();
+    !offered.filter_map(|value| value.to_str().ok()).any(|value| value.contains("SPDY/3.1"))
 }
 
 fn wants(headers: &HeaderMap, protocol: &str) -> bool {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! As much of SPDY/3.1 as the streams of exec and attach need, as a client.
+//! As much of SPDY/3.1 as the streams of exec, attach and port-forward need, as a client.
 //!
 //! Header blocks are sent in a zlib stream without SPDY's dictionary, which decoders accept, and
 //! never read: an answer's headers say nothing that matters here. There is no flow control, as in the
@@ -48,9 +48,15 @@ impl Default for Encoder {
 impl Encoder {
     /// A frame that opens `stream` (odd, growing) with one header.
     pub(super) fn open(&mut self, stream: u32, name: &str, value: &str) -> Result<Vec<u8>> {
+        self.open_with(stream, &[(name, value)])
+    }
+
+    /// A frame that opens `stream` with these headers, whose names are in lower case.
+    pub(super) fn open_with(&mut self, stream: u32, headers: &[(&str, &str)]) -> Result<Vec<u8>> {
         let mut block = Vec::new();
-        block.extend_from_slice(&1_u32.to_be_bytes());
-        for text in [name, value] {
+        // A few of them.
+        block.extend_from_slice(&u32::try_from(headers.len()).unwrap_or(0).to_be_bytes());
+        for text in headers.iter().flat_map(|(name, value)| [name, value]) {
             // A few letters each.
             block.extend_from_slice(&u32::try_from(text.len()).unwrap_or(0).to_be_bytes());
             block.extend_from_slice(text.as_bytes());

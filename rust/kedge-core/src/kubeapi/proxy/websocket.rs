@@ -4,9 +4,7 @@
 //! Exec and attach (`v4.channel.k8s.io`, `v5.channel.k8s.io`): the first byte of a message names a
 //! channel (0 stdin, 1 stdout, 2 stderr, 3 error, 4 resize); version 5 adds 255, which closes
 //! the channel that follows it (KEP-4006). Port-forward (`SPDY/3.1+portforward.k8s.io`): messages
-//! carry the bytes of a SPDY connection.
-
-use std::sync::Arc;
+//! carry the bytes of a SPDY connection; the channel protocols of port-forward are in `ports`.
 
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
@@ -14,7 +12,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{Mutex, OwnedSemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -22,6 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
 use super::options::{Streams, Wish};
+use super::ports::{self, PINGS};
 use super::spdy::{self, Encoder, Frame};
 use super::{Answer, empty, kubelet, refused};
 use crate::kubeapi::body::nothing;
@@ -34,27 +33,28 @@ const PORTS: &str = "SPDY/3.1+portforward.k8s.io";
 const STREAM_VERSION: &str = "x-stream-protocol-version";
 const SUBPROTOCOL: &str = "sec-websocket-protocol";
 const MAX_MESSAGE: usize = 1 << 20;
-const BLOCK: usize = 16 * 1024;
+pub(super) const BLOCK: usize = 16 * 1024;
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
-const CLOSE: u8 = 255;
+/// Closes the channel that follows it.
+pub(super) const CLOSE: u8 = 255;
 
 /// Answers the upgrade, and carries what follows in a task.
 pub(super) async fn serve(
     stream: kubelet::Stream,
     wish: &Wish,
     mut request: Request<Incoming>,
-    ports: bool,
+    ports: Option<Vec<u16>>,
     permit: OwnedSemaphorePermit,
 ) -> Answer {
     let offered = header(request.headers(), SUBPROTOCOL);
-    let known: &[&str] = if ports { &[PORTS] } else { &[V5, V4] };
+    let known: &[&str] = if ports.is_some() { &[PORTS, V5, V4] } else { &[V5, V4] };
     let chosen = known.iter().find(|one| offered.split(',').any(|word| word.trim() == **one));
-    let Some(chosen) = chosen else {
+    let Some(&chosen) = chosen else {
         let message =
             format!("no common subprotocol: wanted one of {}, got: {offered}", known.join(", "));
         return Err(Failure::new(400, "BadRequest", message));
@@ -66,7 +66,7 @@ pub(super) async fn serve(
     let mut headers = HeaderMap::new();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("SPDY/3.1"));
-    let version = if ports { "portforward.k8s.io" } else { V4 };
+    let version = if ports.is_some() { "portforward.k8s.io" } else { V4 };
     headers.insert(HeaderName::from_static(STREAM_VERSION), HeaderValue::from_static(version));
     let asked = kubelet::request(&Method::POST, &wish.path, &headers, empty())?;
     let answer = refused(kubelet::exchange(stream, asked).await?).await?;
@@ -85,10 +85,10 @@ pub(super) async fn serve(
             WebSocketStream::from_raw_socket(TokioIo::new(ours), Role::Server, Some(config)).await;
         let theirs = TokioIo::new(theirs);
         // Either end may go at any point; the other then sees its stream end.
-        let ended = if ports {
-            Box::pin(tunnel(client, theirs)).await
-        } else {
-            Box::pin(translate(client, theirs, streams)).await
+        let ended = match ports {
+            Some(_) if chosen == PORTS => Box::pin(tunnel(client, theirs)).await,
+            Some(ports) => Box::pin(ports::forward(client, theirs, &ports, chosen == V5)).await,
+            None => Box::pin(translate(client, theirs, streams)).await,
         };
         if let Err(error) = ended {
             log::debug!("a stream to a node ended: {error}");
@@ -113,12 +113,12 @@ fn header(headers: &HeaderMap, name: &str) -> String {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is what map_err hands on")]
-fn lost(error: WsError) -> Error {
+pub(super) fn lost(error: WsError) -> Error {
     Error::new(crate::Kind::Disconnected, format!("client: {error}"))
 }
 
 /// Clients take any other code, or none, for a failure.
-fn goodbye() -> Message {
+pub(super) fn goodbye() -> Message {
     Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }))
 }
 
@@ -202,25 +202,35 @@ where
         to_node.write_all(&encoder.open(*stream, "streamtype", name(*channel))?).await?;
     }
     to_node.flush().await?;
-    let to_node = Arc::new(Mutex::new(to_node));
+    let (pings, answers) = mpsc::channel(PINGS);
     tokio::select! {
-        ended = up(from_client, Arc::clone(&to_node), &channels) => ended,
-        ended = down(from_node, to_client, to_node, &channels) => ended,
+        ended = up(from_client, to_node, answers, &channels) => ended,
+        ended = down(from_node, to_client, pings, &channels) => ended,
     }
 }
 
 async fn up<W: AsyncWrite + Unpin>(
     mut client: impl Stream<Item = std::result::Result<Message, WsError>> + Unpin,
-    node: Arc<Mutex<W>>,
+    mut node: W,
+    mut pings: mpsc::Receiver<Vec<u8>>,
     channels: &[(u32, u8)],
 ) -> Result<()> {
     let stream_of = |wanted: u8| {
         channels.iter().find(|(_, channel)| *channel == wanted).map(|(stream, _)| *stream)
     };
-    while let Some(message) = client.next().await {
+    loop {
+        let message = tokio::select! {
+            message = client.next() => message,
+            Some(ping) = pings.recv() => {
+                node.write_all(&ping).await?;
+                node.flush().await?;
+                continue;
+            }
+        };
+        let Some(message) = message else { return Ok(()) };
         let data = match message.map_err(lost)? {
             Message::Binary(data) => data,
-            Message::Close(_) => break,
+            Message::Close(_) => return Ok(()),
             _ => continue,
         };
         let Some((channel, rest)) = data.split_first() else { continue };
@@ -232,18 +242,16 @@ async fn up<W: AsyncWrite + Unpin>(
             _ => None,
         };
         if let Some(frame) = frame {
-            let mut node = node.lock().await;
             node.write_all(&frame).await?;
             node.flush().await?;
         }
     }
-    Ok(())
 }
 
-async fn down<W: AsyncWrite + Unpin>(
+async fn down(
     mut node: impl AsyncRead + Unpin,
     mut client: impl Sink<Message, Error = WsError> + Unpin,
-    back: Arc<Mutex<W>>,
+    pings: mpsc::Sender<Vec<u8>>,
     channels: &[(u32, u8)],
 ) -> Result<()> {
     let mut open: Vec<(u32, u8)> = channels
@@ -274,9 +282,8 @@ async fn down<W: AsyncWrite + Unpin>(
                 }
                 Frame::Reset { stream } => open.retain(|(one, _)| *one != stream),
                 Frame::Ping { frame } => {
-                    let mut back = back.lock().await;
-                    back.write_all(&frame).await?;
-                    back.flush().await?;
+                    // While stdin is blocked its answer waits, but the output must not.
+                    let _ = pings.try_send(frame);
                 }
                 Frame::Goaway | Frame::Other => {}
             }
@@ -292,6 +299,8 @@ async fn down<W: AsyncWrite + Unpin>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     const BOTH: Streams = Streams { stdin: true, stdout: true, stderr: true, tty: false };
@@ -303,8 +312,8 @@ mod tests {
             Ok(to)
         });
         let bytes = sent.concat();
-        let back = Arc::new(Mutex::new(tokio::io::sink()));
-        down(bytes.as_slice(), Box::pin(to_client), back, &channels(BOTH)).await.unwrap();
+        let (pings, _answers) = mpsc::channel(1);
+        down(bytes.as_slice(), Box::pin(to_client), pings, &channels(BOTH)).await.unwrap();
         messages.lock().clone()
     }
 
@@ -330,6 +339,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn output_flows_while_pings_wait_for_a_blocked_stdin() {
+        let ping = [&[0x80, 3, 0, 6, 0, 0, 0, 4][..], &2_u32.to_be_bytes()].concat();
+        let mut sent = vec![ping; PINGS * 3];
+        sent.push(spdy::data(1, b"{}", true));
+        let messages = ends(&sent).await;
+        assert_eq!(messages.len(), 3, "the first, the verdict and the end: {messages:?}");
+    }
+
+    #[tokio::test]
     async fn closing_stdin_closes_its_stream_alone() {
         let messages = [
             Message::Binary(b"\x00in".to_vec().into()),
@@ -337,9 +355,10 @@ mod tests {
             Message::Binary(b"\x04{}".to_vec().into()),
         ];
         let client = futures_util::stream::iter(messages.map(Ok));
-        let node = Arc::new(Mutex::new(Vec::new()));
-        up(client, Arc::clone(&node), &channels(BOTH)).await.unwrap();
+        let mut node = Vec::new();
+        let (_pings, answers) = mpsc::channel(1);
+        up(client, &mut node, answers, &channels(BOTH)).await.unwrap();
         let wanted = [spdy::data(3, b"in", false), spdy::data(3, b"", true)].concat();
-        assert_eq!(*node.lock().await, wanted, "there is no terminal to resize");
+        assert_eq!(node, wanted, "there is no terminal to resize");
     }
 }
