@@ -4,7 +4,8 @@
 //!
 //! Each port of the query has two channels: data (twice its place) and error (the one after it).
 //! Both begin with the port's number, low byte first. Version 5 adds channel 255, which closes the
-//! channel that follows it, in either direction; version 4 has no half-closed ports.
+//! channel that follows it, in either direction; version 4, which is taken where a client offers both,
+//! has no half-closed ports.
 
 use futures_util::{Sink, SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -114,6 +115,7 @@ async fn up<W: AsyncWrite + Unpin>(
         let Some(message) = message else { return Ok(()) };
         let data = match message.map_err(lost)? {
             Message::Binary(data) => data,
+            Message::Text(text) => text.into(),
             Message::Close(_) => return Ok(()),
             _ => continue,
         };

@@ -52,7 +52,7 @@ pub(super) async fn serve(
     permit: OwnedSemaphorePermit,
 ) -> Answer {
     let offered = header(request.headers(), SUBPROTOCOL);
-    let known: &[&str] = if ports.is_some() { &[PORTS, V5, V4] } else { &[V5, V4] };
+    let known: &[&str] = if ports.is_some() { &[PORTS, V4, V5] } else { &[V5, V4] };
     let chosen = known.iter().find(|one| offered.split(',').any(|word| word.trim() == **one));
     let Some(&chosen) = chosen else {
         let message =
@@ -230,6 +230,8 @@ async fn up<W: AsyncWrite + Unpin>(
         let Some(message) = message else { return Ok(()) };
         let data = match message.map_err(lost)? {
             Message::Binary(data) => data,
+            // The official Python client sends words as text.
+            Message::Text(text) => text.into(),
             Message::Close(_) => return Ok(()),
             _ => continue,
         };
@@ -350,7 +352,7 @@ mod tests {
     #[tokio::test]
     async fn closing_stdin_closes_its_stream_alone() {
         let messages = [
-            Message::Binary(b"\x00in".to_vec().into()),
+            Message::Text("\0in".into()),
             Message::Binary(vec![CLOSE, STDIN].into()),
             Message::Binary(b"\x04{}".to_vec().into()),
         ];
