@@ -26,7 +26,11 @@ token_app = typer.Typer(
 store_app = typer.Typer(
     help="Look into a store of a stopped node or cluster.", no_args_is_help=True
 )
+image_app = typer.Typer(
+    help="Images on a node: for one that never sees a registry.", no_args_is_help=True
+)
 app.add_typer(token_app, name="token")
+app.add_typer(image_app, name="image")
 app.add_typer(store_app, name="store")
 
 Directory = Annotated[Path, typer.Option("--dir", help="Where everything is kept.")]
@@ -188,6 +192,40 @@ def token_revoke(
 
     command.revoke(kubeconfig, token_id)
     print(f"token {token_id} revoked")
+
+
+NodeRuntime = Annotated[
+    str,
+    typer.Option(help="The container runtime's socket; as the node in --dir has it if left out."),
+]
+
+
+@image_app.command("import")
+def image_import(
+    archive: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A docker or OCI archive: .tar, .tar.gz, .tar.zst."),
+    ],
+    directory: Directory = Path("/var/lib/kedge"),
+    runtime_endpoint: NodeRuntime = "",
+) -> None:
+    """Put the images of an archive into the node's runtime, and keep them there."""
+    from kedge.ctl import image_commands as command  # noqa: PLC0415 - each command loads its own
+
+    command.import_(archive, directory, runtime_endpoint)
+
+
+@image_app.command("list")
+def image_list(
+    directory: Directory = Path("/var/lib/kedge"),
+    runtime_endpoint: NodeRuntime = "",
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON array.")] = False,
+) -> None:
+    """List the images of the node's runtime, and which of them are kept."""
+    from kedge.ctl import image_commands as command  # noqa: PLC0415 - each command loads its own
+
+    command.list_(directory, runtime_endpoint, as_json=as_json)
 
 
 @store_app.command("dump")

@@ -57,6 +57,10 @@ class EdgeConfig:
         node_labels: labels that the node registers with.
         node_taints: taints that the node first registers with, as KEY=VALUE:EFFECT.
         max_pods: how many pods the scheduler may put here.
+        registry_credentials: a file of credentials for registries, in the form of docker's
+            config.json; tried after a pod's imagePullSecrets. Read again for each pull.
+        serialize_image_pulls: whether images are pulled one after another.
+        max_parallel_image_pulls: images pulled at a time otherwise; more share a slow line.
         sandbox_parallelism: sandboxes made at a time; 0 chooses by the machine's cores.
         container_log_max_size: a container's log file is rotated when it is larger, as in 10Mi.
         container_log_max_files: how many log files a container may have, the current one included;
@@ -112,6 +116,9 @@ class EdgeConfig:
     node_labels: dict[str, str] = field(default_factory=dict)
     node_taints: tuple[str, ...] = ()
     max_pods: int = 110
+    registry_credentials: str = ""
+    serialize_image_pulls: bool = False
+    max_parallel_image_pulls: int = 3
     sandbox_parallelism: int = 0
     container_log_max_size: str = "10Mi"
     container_log_max_files: int = 5
@@ -176,6 +183,9 @@ class EdgeConfig:
 
             for pattern in self.allowed_unsafe_sysctls:
                 sysctls.check_pattern(pattern)
+        if not 0 < self.max_parallel_image_pulls <= 100:
+            got = self.max_parallel_image_pulls
+            raise ValueError(f"maxParallelImagePulls: got: {got}, wanted: 1 to 100")
         if not 0 < self.max_pods <= 1000:
             raise ValueError(f"maxPods: got: {self.max_pods}, wanted: 1 to 1000")
         self._check_resources()

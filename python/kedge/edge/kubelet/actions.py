@@ -330,13 +330,14 @@ class Actions:
         worker = self._worker
         earlier = worker.memory.failures.get(name)
         delay = worker.memory.delay(name, PULL_FIRST_DELAY_SECONDS)
-        self._event("Failed", str(error), container=name)
+        reason, text = images.event(reference, error)
+        self._event(reason, text, container=name)
         self._event("Failed", f"Error: {error.reason}", container=name)
-        if earlier is None or isinstance(error, images.ImageNeverPullError):
+        if earlier is None or reason != "Failed":
             worker.fail(name, error.reason, str(error), delay)
             return
         text = f'Back-off pulling image "{reference}"'
-        worker.fail(name, "ImagePullBackOff", f"{text}: {error}", delay)
+        worker.fail(name, "ImagePullBackOff", f"{text}: {error.reason}: {error}", delay)
         self._event("BackOff", text, container=name, warning=False)
 
     def _start_failed(self, name: str, error: KedgeError, delay: float) -> None:

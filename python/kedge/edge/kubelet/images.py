@@ -1,27 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images on the node: pull policy, one pull at a time per image, registry credentials.
+"""Images on the node: pull policy, one pull at a time per image, so many at a time in all.
 
-Twenty pods of one image pull it once. Whether and when to try again is the plan's to say.
+Twenty pods of one image pull it once. Whether and when to try again is the plan's to say; the runtime
+goes on where a broken pull ended. Credentials are found in ``registries``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import json
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from kedge.errors import RuntimeFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Sequence
 
     from kedge.edge.runtime import ContainerRuntime, Image
 
 MAX_PARALLEL_PULLS = 3
-_DEFAULT_REGISTRY = "docker.io"
+_UNAVAILABLE = (
+    "RegistryUnavailable",
+    "connection refused",
+    "no such host",
+    "network is unreachable",
+)
+"""Words of runtimes for a registry that does not answer at all."""
 
 
 class ImagePullError(RuntimeFailure):
@@ -30,10 +34,29 @@ class ImagePullError(RuntimeFailure):
     reason: ClassVar[str] = "ErrImagePull"
 
 
+class RegistryUnavailableError(ImagePullError):
+    """The registry does not answer."""
+
+    reason: ClassVar[str] = "RegistryUnavailable"
+
+
+class InvalidImageNameError(ImagePullError):
+    """The reference is none."""
+
+    reason: ClassVar[str] = "InvalidImageName"
+
+
 class ImageNeverPullError(RuntimeFailure):
     """The image is absent and the policy forbids pulling."""
 
     reason: ClassVar[str] = "ErrImageNeverPull"
+
+
+class Pulled(NamedTuple):
+    """An image that is here now, and how long its pull took without waiting for others."""
+
+    image: Image
+    seconds: float
 
 
 def pull_policy(container: dict[str, Any]) -> str:
@@ -48,56 +71,60 @@ def pull_policy(container: dict[str, Any]) -> str:
     return "Always" if tag in ("", "latest") else "IfNotPresent"
 
 
-def registry(reference: str) -> str:
-    """The registry host of an image reference."""
-    first, slash, _ = reference.partition("/")
-    is_host = "." in first or ":" in first or first == "localhost"
-    return first if slash and is_host else _DEFAULT_REGISTRY
+def event(reference: str, error: RuntimeFailure) -> tuple[str, str]:
+    """Reason and message of the Event about an image that cannot be had."""
+    match error:
+        case ImageNeverPullError():
+            return error.reason, str(error)
+        case InvalidImageNameError():
+            return "InspectFailed", f'Failed to apply default image tag "{reference}": {error}'
+        case RegistryUnavailableError():
+            text = f"image pull failed for {reference} because the registry is unavailable"
+            return "Failed", f'Failed to pull image "{reference}": {text}: {error}'
+    return "Failed", f'Failed to pull image "{reference}": {error}'
 
 
-def credentials(reference: str, secrets: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
-    """The runtime's ``AuthConfig`` for an image, from image pull Secrets; the first that fits.
+def check_reference(reference: str) -> None:
+    """Refuses what no registry could have.
 
-    Entries match by registry host; ``https://index.docker.io/v1/`` means docker.io. A Secret that
-    cannot be read counts as having none.
+    Raises:
+        InvalidImageNameError: it is not ``[HOST[:PORT]/]NAME[:TAG][@DIGEST]``.
     """
-    wanted = registry(reference)
-    for secret in secrets:
-        for host, entry in _entries(secret).items():
-            bare = host.removeprefix("https://").removeprefix("http://").split("/", 1)[0]
-            bare = (
-                _DEFAULT_REGISTRY if bare in ("index.docker.io", "registry-1.docker.io") else bare
-            )
-            if bare == wanted and isinstance(entry, dict):
-                return _auth(entry)
-    return None
+    name, _, digest = reference.partition("@")
+    last = name.rsplit("/", 1)[-1]
+    bare, colon, tag = last.partition(":")
+    path = name[: len(name) - len(last)] + bare
+    first, slash, rest = path.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        path = rest
+    why = ""
+    if path != path.lower():
+        why = "repository name must be lowercase"
+    elif not path or len(name) > 255 or not all(map(_is_component, path.split("/"))):
+        why = "wanted names of letters, digits, dots, dashes and underscores"
+    elif (colon and not _is_tag(tag)) or ("@" in reference and not _is_digest(digest)):
+        why = "wanted a tag or digest after its mark"
+    if why:
+        raise InvalidImageNameError(
+            f'couldn\'t parse image name "{reference}": invalid reference format: {why}'
+        )
 
 
-def _entries(secret: dict[str, Any]) -> dict[str, Any]:
-    data = secret.get("data") or {}
-    try:
-        if ".dockerconfigjson" in data:
-            found = json.loads(base64.b64decode(data[".dockerconfigjson"])).get("auths")
-        else:
-            found = json.loads(base64.b64decode(data.get(".dockercfg", "e30=")))
-    except (ValueError, AttributeError, binascii.Error):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _is_component(text: str) -> bool:
+    plain = text.replace("-", "").replace("_", "").replace(".", "")
+    ends = text[:1].isalnum() and text[-1:].isalnum()
+    return plain.isalnum() and plain.isascii() and ends and ".." not in text
 
 
-def _auth(entry: dict[str, Any]) -> dict[str, Any]:
-    username, password = entry.get("username", ""), entry.get("password", "")
-    if entry.get("auth") and not username:
-        try:
-            username, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-        except ValueError:
-            username, password = "", ""
-    return {
-        "username": username,
-        "password": password,
-        "identity_token": entry.get("identitytoken", ""),
-        "registry_token": entry.get("registrytoken", ""),
-    }
+def _is_tag(text: str) -> bool:
+    plain = text.replace("-", "").replace("_", "").replace(".", "")
+    is_word = plain.isascii() and (plain.isalnum() or not plain)
+    return 0 < len(text) <= 128 and is_word and text[0] not in "-."
+
+
+def _is_digest(text: str) -> bool:
+    algorithm, _, value = text.partition(":")
+    return bool(algorithm) and len(value) >= 32 and all(one in "0123456789abcdef" for one in value)
 
 
 class Images:
@@ -105,14 +132,17 @@ class Images:
 
     Args:
         runtime: has and pulls them.
+        parallel: how many pulls there may be at a time.
 
     ``pulled`` and ``last_used`` say when, by id, since the agent started; ``changes`` counts.
     """
 
-    def __init__(self, runtime: ContainerRuntime) -> None:
+    def __init__(self, runtime: ContainerRuntime, parallel: int = MAX_PARALLEL_PULLS) -> None:
         self._runtime = runtime
         self._pulls: dict[str, asyncio.Lock] = {}
-        self._limit = asyncio.Semaphore(MAX_PARALLEL_PULLS)
+        self._limit = asyncio.Semaphore(parallel)
+        self._running = 0
+        self._mountpoint: str | None = None
         self.pulled: dict[str, float] = {}
         self.last_used: dict[str, float] = {}
         self.changes = 0
@@ -131,9 +161,11 @@ class Images:
         """The image if it is here and the policy lets it be used as it is.
 
         Raises:
+            InvalidImageNameError: its name is none.
             ImageNeverPullError: it is absent and may not be pulled.
         """
         policy, reference = pull_policy(container), container.get("image", "")
+        check_reference(reference)
         if policy == "Always":
             return None
         found = await self._runtime.image_status(reference)
@@ -143,8 +175,18 @@ class Images:
             )
         return found
 
-    async def pull(self, container: dict[str, Any], auth: dict[str, Any] | None) -> Image:
+    async def pull(
+        self,
+        container: dict[str, Any],
+        auths: Sequence[dict[str, Any]],
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Pulled:
         """Pulls the image; others that want it meanwhile wait and find it.
+
+        Args:
+            container: its spec.
+            auths: credentials that may fit, each tried in turn; without any it is asked for openly.
+            say: told now and then how far a long pull is.
 
         Raises:
             ImagePullError: the registry or the runtime refused.
@@ -156,23 +198,60 @@ class Images:
                 if pull_policy(container) != "Always":
                     found = await self._runtime.image_status(reference)
                     if found is not None:
-                        return found
+                        return Pulled(found, 0.0)
                 async with self._limit:
-                    return await self._pull(reference, auth)
+                    return await self._pull(reference, auths, say)
         finally:
             if not lock.locked():
                 self._pulls.pop(reference, None)
 
-    async def _pull(self, reference: str, auth: dict[str, Any] | None) -> Image:
+    async def _pull(
+        self, reference: str, auths: Sequence[dict[str, Any]], say: Callable[[str], None]
+    ) -> Pulled:
+        # Most starts need no pull.
+        from kedge.edge.kubelet.progress import Progress  # noqa: PLC0415
+
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        progress = Progress(say, await self._images_are_at(), lambda: self._running)
+        self._running += 1
         try:
-            await self._runtime.pull_image(reference, auth)
+            await self._try_each(reference, auths)
             found = await self._runtime.image_status(reference)
+        except ImagePullError:
+            raise
         except RuntimeFailure as error:
-            raise ImagePullError(f'failed to pull image "{reference}": {error}') from error
+            raise ImagePullError(str(error)) from error
+        finally:
+            self._running -= 1
+            progress.stop()
         if found is None:
-            raise ImagePullError(
-                f'failed to pull image "{reference}": it is not there after the pull'
-            )
+            raise ImagePullError("it is not there after the pull")
         self.pulled[found.id] = time.time()
         self.changes += 1
-        return found
+        return Pulled(found, loop.time() - began)
+
+    async def _try_each(self, reference: str, auths: Sequence[dict[str, Any]]) -> None:
+        failures: list[str] = []
+        for auth in auths or (None,):
+            try:
+                await self._runtime.pull_image(reference, auth)
+            except RuntimeFailure as error:
+                failures.append(str(error) or error.reason)
+            else:
+                return
+        text = "; ".join(dict.fromkeys(failures))
+        kind = ImagePullError
+        if all(any(word in one for word in _UNAVAILABLE) for one in failures):
+            kind = RegistryUnavailableError
+        raise kind(text)
+
+    async def _images_are_at(self) -> str:
+        """Where the runtime keeps images; asked once."""
+        if self._mountpoint is None:
+            try:
+                found = await self._runtime.image_filesystems()
+            except RuntimeFailure:
+                return ""
+            self._mountpoint = found[0].mountpoint if found else ""
+        return self._mountpoint

@@ -15,7 +15,6 @@ from kedge import faults
 from kedge.edge.kubelet import (
     containers,
     dns,
-    images,
     lifecycle,
     mounts,
     observe,
@@ -112,23 +111,35 @@ class Starter:
             )
             return found
         recorder.pod(pod, "Pulling", f'Pulling image "{reference}"', container=name)
+
+        def say(text: str) -> None:
+            recorder.pod(pod, "Pulling", f'Pulling image "{reference}": {text}', container=name)
+
         began = time.monotonic()
         if __debug__:
             faults.point("image.pull.asked")
-        pulled = await self._tools.images.pull(container, self._credentials(pod, reference))
+        auths = self._credentials(pod, reference)
+        pulled = await self._tools.images.pull(container, auths, say)
         if __debug__:
             faults.point("image.pulled")
-        took = f"{time.monotonic() - began:.3g}s"
-        recorder.pod(
-            pod, "Pulled", f'Successfully pulled image "{reference}" in {took}', container=name
+        whole = time.monotonic() - began
+        text = (
+            f'Successfully pulled image "{reference}" in {pulled.seconds:.3f}s '
+            f"({whole:.3f}s including waiting). Image size: {pulled.image.size_bytes} bytes."
         )
-        return pulled
+        recorder.pod(pod, "Pulled", text, container=name)
+        return pulled.image
 
-    def _credentials(self, pod: Pod, reference: str) -> dict[str, Any] | None:
+    def _credentials(self, pod: Pod, reference: str) -> list[dict[str, Any]]:
+        # Most pods start with an image that is here.
+        from kedge.edge.kubelet import registries  # noqa: PLC0415
+
         namespace = pod["metadata"]["namespace"]
         named = [one.get("name", "") for one in pod["spec"].get("imagePullSecrets") or []]
         found = [self._tools.objects.get(secret(namespace, name)) for name in named]
-        return images.credentials(reference, [one for one in found if one is not None])
+        configs = [registries.of_secret(one) for one in found if one is not None]
+        configs.append(registries.of_file(self._tools.registry_credentials))
+        return registries.candidates(reference, configs)
 
     async def create_and_start(
         self,

@@ -21,6 +21,7 @@ from kedge.edge.kubelet import (
     objects,
     observe,
     probes,
+    registries,
     resources,
 )
 from kedge.edge.kubelet.environment import ContainerConfigError, Place, environment, expand
@@ -160,10 +161,11 @@ def test_credentials_are_those_of_the_registry() -> None:
     entry = {"auth": base64.b64encode(b"me:secret").decode()}
     config = {"auths": {"https://index.docker.io/v1/": entry, "other.io": {}}}
     held = {"data": {".dockerconfigjson": base64.b64encode(json.dumps(config).encode()).decode()}}
-    found = images.credentials("busybox:1", [{"data": {".dockerconfigjson": "broken"}}, held])
-    assert found is not None
+    secrets = [{"data": {".dockerconfigjson": "broken"}}, held]
+    configs = [registries.of_secret(one) for one in secrets]
+    (found,) = registries.candidates("busybox:1", configs)
     assert (found["username"], found["password"]) == ("me", "secret")
-    assert images.credentials("quay.io/a/b", [held]) is None
+    assert registries.candidates("quay.io/a/b", configs) == []
 
 
 def test_cluster_first_needs_a_cluster_resolver() -> None:
