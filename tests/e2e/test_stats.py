@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
+import ssl
 import tempfile
 import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.rig.kubectl import Kubectl, newer
@@ -81,7 +86,9 @@ def samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
     return found
 
 
-def value(found: dict[str, list[tuple[dict[str, str], float]]], name: str, **wanted: str) -> float:
+def value(
+    found: dict[str, list[tuple[dict[str, str], float]]], name: str, /, **wanted: str
+) -> float:
     """The only value of a name with these labels."""
     rows = [one for labels, one in found.get(name, []) if wanted.items() <= labels.items()]
     assert len(rows) == 1, f"{name}{wanted}: {rows}"
@@ -174,3 +181,51 @@ def test_other_paths_are_answered_or_refused_in_words(kubectl: Kubectl) -> None:
     assert settings["nodeName"] == "edge-1"
     refused = kubectl.run("get", "--raw", f"{BASE}/logs/syslog", code=1).stderr
     assert "not served" in refused or "forbidden" in refused.lower()
+
+
+def test_top_is_built_in(kubectl: Kubectl) -> None:
+    lines = kubectl("top", "nodes", "--no-headers").split()
+    assert lines[0] == "edge-1"
+    assert lines[1].endswith("m")
+    rows = kubectl("top", "pods", "--containers", "--no-headers").splitlines()
+    spin = next(row.split() for row in rows if "spin" in row)
+    assert spin[:2] == ["busy", "spin"]
+    assert 100 <= int(spin[2].removesuffix("m")) <= 300, "its limit is 200m"
+    assert spin[3].endswith("Mi")
+    raw = json.loads(kubectl("get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes/edge-1"))
+    assert (raw["kind"], raw["metadata"]["name"]) == ("NodeMetrics", "edge-1")
+    assert raw["window"].endswith("s")
+    groups = json.loads(kubectl("get", "--raw", "/apis"))["groups"]
+    assert "metrics.k8s.io" in [one["name"] for one in groups]
+    refused = kubectl.run("get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes/no", code=1).stderr
+    assert "not found" in refused
+    absent = "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods?labelSelector=app%3Dother"
+    assert json.loads(kubectl("get", "--raw", absent))["items"] == []
+
+
+def test_a_service_account_that_may_scrapes_and_no_other(kubectl: Kubectl) -> None:
+    kubectl("create", "serviceaccount", "prometheus")
+    rules = ["--verb=get", "--resource=nodes,nodes/proxy"]
+    kubectl("create", "clusterrole", "scraper", *rules)
+
+    def scrape(token: str) -> tuple[int, str]:
+        cluster = yaml.safe_load(kubectl.kubeconfig.read_text())["clusters"][0]["cluster"]
+        url = urllib.parse.urlsplit(cluster["server"])
+        authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        client = http.client.HTTPSConnection(
+            url.hostname or "", url.port, context=ssl.create_default_context(cadata=authority)
+        )
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        client.request("GET", f"{BASE}/metrics/cadvisor", headers=headers)
+        answer = client.getresponse()
+        found = answer.status, answer.read().decode()
+        client.close()
+        return found
+
+    token = kubectl("create", "token", "prometheus").strip()
+    assert scrape("")[0] == 401
+    assert scrape(token)[0] == 403
+    account = "--serviceaccount=default:prometheus"
+    kubectl("create", "clusterrolebinding", "scraper", "--clusterrole=scraper", account)
+    wait_until(lambda: scrape(token)[0] == 200, 10, "the binding is known")
+    assert value(samples(scrape(token)[1]), "machine_cpu_cores") >= 1
