@@ -146,9 +146,6 @@ class ContainerRuntime(Protocol):
     async def own_images(self) -> set[str]:
         """Names of images that the runtime itself needs, as far as it tells."""
 
-    async def image_filesystems(self) -> list[FilesystemUsage]:
-        """Where images are and what they take."""
-
     async def container_stats(self) -> list[ContainerStats]:
         """What each running container uses."""
 

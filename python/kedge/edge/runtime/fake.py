@@ -303,11 +303,6 @@ class FakeRuntime:
         running = [one.id for one in self.containers.values() if one.state == "running"]
         return [ContainerStats(one, self._clock(), 0.1, 1 << 20, 0) for one in running]
 
-    async def image_filesystems(self) -> list[FilesystemUsage]:
-        """A megabyte of images."""
-        await self._call("image_filesystems")
-        return [FilesystemUsage("/", 1 << 20)]
-
     def operations(self) -> dict[tuple[str, bool], int]:
         """None failed."""
         return {(verb, False): count for verb, count in self.calls.items()}

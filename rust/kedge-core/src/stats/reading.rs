@@ -65,7 +65,7 @@ impl Reading {
         let wants_network = matches!(world.what, What::Summary | What::Cadvisor);
         let pods = world.pods.iter().map(|pod| read_pod(root, &cgroups, world, pod));
         let pods: Vec<PodReading> = pods.collect();
-        let all = pods.first().and_then(|pod| pod.path.split('/').next()).map(str::to_owned);
+        let all = Some(world.kubepods.clone()).filter(|path| !path.is_empty());
         Self {
             machine: machine::read(root, &cgroups),
             interfaces: if wants_network { network::interfaces(root, "1") } else { Vec::new() },
@@ -80,6 +80,13 @@ impl Reading {
 fn read_pod(root: &Path, cgroups: &Cgroups, world: &World, pod: &Pod) -> PodReading {
     use super::What;
     let path = Cgroups::expand(&pod.cgroup);
+    if path.is_empty() {
+        return PodReading {
+            containers: pod.containers.iter().map(|_one| None).collect(),
+            logs: pod.containers.iter().map(|_one| None).collect(),
+            ..PodReading::default()
+        };
+    }
     let child = |id: &str| {
         let path = cgroups.child(&path, id)?;
         cgroups.usage(&path).map(|usage| (path, usage))

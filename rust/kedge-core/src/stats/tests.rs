@@ -107,6 +107,9 @@ fn version_2_is_read_and_what_is_not_counted_is_absent() {
     assert_eq!(found.pressure.memory.unwrap().some.total, 2_000_000);
     assert!(cgroups.usage("kubepods.slice/absent").is_none());
     assert!(cgroups.child(&path, "").is_none(), "an empty id is nobody's");
+    let (_, body) = Stats::new(root.path()).answer(&world("summary", "")).unwrap();
+    let found: Value = serde_json::from_slice(&body).unwrap();
+    assert!(found["pods"][0].get("cpu").is_none(), "the whole machine is no pod");
 }
 
 #[test]

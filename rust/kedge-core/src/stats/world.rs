@@ -43,6 +43,8 @@ pub struct World {
     pub node: String,
     /// A directory on the file system that pods' files are on.
     pub data: PathBuf,
+    /// The cgroup that all pods are in, as a path; empty when there is none.
+    pub kubepods: String,
     /// Where the runtime keeps images.
     pub images: Images,
     /// Pods that have a sandbox.
@@ -71,7 +73,7 @@ pub struct Pod {
     pub uid: String,
     /// Since when, in seconds since 1970.
     pub started: f64,
-    /// Its cgroup, as it was given to the runtime.
+    /// Its cgroup, as it was given to the runtime; empty when the runtime chose it.
     pub cgroup: String,
     /// The id of its sandbox.
     pub sandbox: String,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kedge.edge.kubelet import containers
 from kedge.edge.kubelet.state import ContainerState
 from kedge.errors import RuntimeFailure
 
@@ -50,11 +49,13 @@ async def world(
         sandbox = observed.sandbox()
         if sandbox is not None:
             pods.append(_pod(worker, observed, sandbox.id, stats, tools))
+    cgroups = tools.cgroups
     found = {
         "what": what,
         "before": before,
         "node": tools.facts.node,
         "data": str(tools.paths.pods),
+        "kubepods": cgroups.names.path(cgroups.names.of("kubepods")) if cgroups else "",
         "pods": pods,
     }
     return found | ({"images": images} if images else {})
@@ -82,6 +83,7 @@ def _pod(
     tools: Tools,
 ) -> dict[str, Any]:
     metadata, spec = worker.pod["metadata"], worker.pod["spec"]
+    cgroups = tools.cgroups
     running = [
         one
         for one in observed.containers
@@ -101,7 +103,7 @@ def _pod(
         "namespace": metadata["namespace"],
         "uid": worker.uid,
         "started": worker.started_at,
-        "cgroup": containers.cgroup_parent(worker.pod, systemd=tools.facts.systemd_cgroups),
+        "cgroup": cgroups.names.path(cgroups.names.pod(worker.pod)) if cgroups else "",
         "sandbox": sandbox_id,
         "host_network": bool(spec.get("hostNetwork")),
         "logs": str(tools.paths.log_directory(worker.pod)),
