@@ -118,9 +118,10 @@ class Agent:
             objects=StoreObjects(store) if self.metaserver is None else self.metaserver.objects,
             volumes=self.volumes,
             images=Images(
-                self.cri, 1 if config.serialize_image_pulls else config.max_parallel_image_pulls
+                self.cri,
+                1 if config.serialize_image_pulls else config.max_parallel_image_pulls,
+                config.registry_credentials,
             ),
-            registry_credentials=config.registry_credentials,
             prober=self.prober,
             recorder=self.recorder,
             reporter=self.reporter,

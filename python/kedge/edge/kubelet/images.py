@@ -11,11 +11,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from kedge.edge.kubelet.objects import secret
 from kedge.errors import RuntimeFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from kedge.edge.kubelet.objects import Objects
+    from kedge.edge.kubelet.state import Pod
     from kedge.edge.runtime import ContainerRuntime, Image
 
 MAX_PARALLEL_PULLS = 3
@@ -133,12 +136,19 @@ class Images:
     Args:
         runtime: has and pulls them.
         parallel: how many pulls there may be at a time.
+        credentials: the node's own file of them; empty for none.
 
     ``pulled`` and ``last_used`` say when, by id, since the agent started; ``changes`` counts.
     """
 
-    def __init__(self, runtime: ContainerRuntime, parallel: int = MAX_PARALLEL_PULLS) -> None:
+    def __init__(
+        self,
+        runtime: ContainerRuntime,
+        parallel: int = MAX_PARALLEL_PULLS,
+        credentials: str = "",
+    ) -> None:
         self._runtime = runtime
+        self._credentials = credentials
         self._pulls: dict[str, asyncio.Lock] = {}
         self._limit = asyncio.Semaphore(parallel)
         self._running = 0
@@ -156,6 +166,18 @@ class Images:
         self.pulled.pop(image_id, None)
         self.last_used.pop(image_id, None)
         self.changes += 1
+
+    def auths(self, pod: Pod, objects: Objects, reference: str) -> list[dict[str, Any]]:
+        """Credentials that may fit an image: the pod's, then the node's."""
+        # Most pods start with an image that is here.
+        from kedge.edge.kubelet import registries  # noqa: PLC0415
+
+        namespace = pod["metadata"]["namespace"]
+        named = [one.get("name", "") for one in pod["spec"].get("imagePullSecrets") or []]
+        found = [objects.get(secret(namespace, name)) for name in named]
+        configs = [registries.of_secret(one) for one in found if one is not None]
+        configs.append(registries.of_file(self._credentials))
+        return registries.candidates(reference, configs)
 
     async def present(self, container: dict[str, Any]) -> Image | None:
         """The image if it is here and the policy lets it be used as it is.

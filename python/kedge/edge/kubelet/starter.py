@@ -22,7 +22,6 @@ from kedge.edge.kubelet import (
     security,
 )
 from kedge.edge.kubelet.environment import ContainerConfigError, environment
-from kedge.edge.kubelet.objects import secret
 from kedge.edge.kubelet.security import CreateContainerError
 from kedge.edge.kubelet.state import Container, ContainerState, Pod, Sandbox
 from kedge.errors import RuntimeFailure
@@ -118,7 +117,7 @@ class Starter:
         began = time.monotonic()
         if __debug__:
             faults.point("image.pull.asked")
-        auths = self._credentials(pod, reference)
+        auths = self._tools.images.auths(pod, self._tools.objects, reference)
         pulled = await self._tools.images.pull(container, auths, say)
         if __debug__:
             faults.point("image.pulled")
@@ -129,17 +128,6 @@ class Starter:
         )
         recorder.pod(pod, "Pulled", text, container=name)
         return pulled.image
-
-    def _credentials(self, pod: Pod, reference: str) -> list[dict[str, Any]]:
-        # Most pods start with an image that is here.
-        from kedge.edge.kubelet import registries  # noqa: PLC0415
-
-        namespace = pod["metadata"]["namespace"]
-        named = [one.get("name", "") for one in pod["spec"].get("imagePullSecrets") or []]
-        found = [self._tools.objects.get(secret(namespace, name)) for name in named]
-        configs = [registries.of_secret(one) for one in found if one is not None]
-        configs.append(registries.of_file(self._tools.registry_credentials))
-        return registries.candidates(reference, configs)
 
     async def create_and_start(
         self,

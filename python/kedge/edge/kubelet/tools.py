@@ -154,4 +154,3 @@ class Tools:
     room: Callable[[], None] = lambda: None
     refusal: Callable[[Pod], str] = lambda _: ""
     clock: Callable[[], float] = time.time
-    registry_credentials: str = ""

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kedge.edge.kubelet import images
-from kedge.edge.kubelet.objects import secret
 from kedge.edge.kubelet.volumes.errors import VolumeError
 from kedge.edge.kubelet.volumes.sources import Prepared, Request
 from kedge.errors import RuntimeFailure
 
 if TYPE_CHECKING:
+    from kedge.edge.kubelet.images import Images
     from kedge.edge.runtime import ContainerRuntime
 
 FIRST_VERSIONS = {"containerd": (2, 1), "cri-o": (1, 31)}
@@ -26,7 +25,7 @@ class ImageVolumes:
         pulled: makes sure that images are on the node.
     """
 
-    def __init__(self, runtime: ContainerRuntime, pulled: images.Images) -> None:
+    def __init__(self, runtime: ContainerRuntime, pulled: Images) -> None:
         self._runtime = runtime
         self._images = pulled
 
@@ -51,7 +50,8 @@ class ImageVolumes:
             }
             found = await self._images.present(wish)
             if found is None:
-                found = await self._images.pull(wish, _credentials(request, reference))
+                auths = self._images.auths(request.pod, request.objects, reference)
+                found = (await self._images.pull(wish, auths)).image
         except RuntimeFailure as error:
             raise VolumeError(str(error)) from error
         return Prepared("", read_only=True, image=found.id)
@@ -70,10 +70,3 @@ def can_mount(name: str, version: str) -> bool:
     if first is None or len(parts) < 2 or not (parts[0].isdigit() and parts[1].isdigit()):
         return False
     return (int(parts[0]), int(parts[1])) >= first
-
-
-def _credentials(request: Request, reference: str) -> dict[str, Any] | None:
-    namespace = request.pod["metadata"]["namespace"]
-    named = [one.get("name", "") for one in request.pod["spec"].get("imagePullSecrets") or []]
-    found = [request.objects.get(secret(namespace, name)) for name in named]
-    return images.credentials(reference, [one for one in found if one is not None])
