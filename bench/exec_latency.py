@@ -12,6 +12,7 @@ the agent meanwhile, and read through the API; the agent's memory is sampled all
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import ssl
@@ -109,12 +110,15 @@ def follow(system: System, taken: list[int], stop: threading.Event) -> None:
     )
     client.request("GET", "/api/v1/namespaces/default/pods/pod-0/log?follow=true")
     answer = client.getresponse()
-    while not stop.is_set():
-        # What is there, without waiting for a whole block.
-        block = answer.read1(1 << 20)
-        if not block:
-            return
-        taken[0] += len(block)
+    # It ends with the whole system, in the middle of an answer.
+    with contextlib.suppress(http.client.HTTPException, OSError, ValueError):
+        while not stop.is_set():
+            # What is there, without waiting for a whole block.
+            block = answer.read1(1 << 20)
+            if not block:
+                return
+            taken[0] += len(block)
+    client.close()
 
 
 def log_figures(system: System, bench: Bench) -> None:
