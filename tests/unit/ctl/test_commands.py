@@ -25,6 +25,7 @@ status Show how the node in a directory is: link, store, pods, what waits to be 
 reset Undo a join: end the node's pods, remove what it made, its identity last.
 version Print the version.
 token Join tokens: what lets a machine become a node.
+image Images on a node: for one that never sees a registry.
 store Look into a store of a stopped node or cluster."""
 
 UP_FLAGS = {

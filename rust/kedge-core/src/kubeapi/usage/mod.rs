@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::{Body, JSON, answer};
+use super::face::Face;
 use super::path::Target;
 use super::proxy::Nodes;
 use super::query::{ListOptions, Query};
@@ -119,7 +120,7 @@ fn objects(store: &Store, target: &Target, query: &Query) -> Result<Vec<Object>,
         return Ok(vec![parse(&found.value)?]);
     }
     let options = ListOptions::parse(query)?;
-    let page = read::page(store, &core, &options)?;
+    let page = read::page(store, &core, &options, Face::default())?;
     page.items.iter().map(|item: &Listed| parse(&item.value)).collect()
 }
 
