@@ -85,6 +85,8 @@ def phase(kubectl: Kubectl, name: str) -> str:
     return str(kubectl.json("get", "pod", name)["status"].get("phase", ""))
 
 
+# The client leaves the sockets of its streams to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_official_python_client_runs_commands(core: client.CoreV1Api, server: str) -> None:
     command = ["sh", "-c", "read word; echo got $word; echo bad >&2; exit 3"]
     found = stream(
@@ -99,6 +101,8 @@ def test_the_official_python_client_runs_commands(core: client.CoreV1Api, server
     found.close()
 
 
+# The client leaves the sockets of its streams to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_official_python_client_forwards_ports(core: client.CoreV1Api, server: str) -> None:
     forward = portforward(
         core.connect_get_namespaced_pod_portforward, server, "default", ports="8080,9"
