@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from kedge import faults
 from kedge.edge.kubelet import checks, stopping
 from kedge.edge.kubelet.probing import Inside
 from kedge.edge.kubelet.starter import PostStartHookError
@@ -57,8 +58,12 @@ class Hooks:
         name = container["name"]
         loop = asyncio.get_running_loop()
         slow = loop.call_later(SLOW_SECONDS, self._say_slow, name, _kind(hook))
+        if __debug__:
+            faults.point("container.post_start.asked")
         try:
             await self._run(container_id, container, hook, 0)
+            if __debug__:
+                faults.point("container.post_start.ended")
         except KedgeError as error:
             self._event("FailedPostStartHook", f"PostStartHook failed: {error}", name)
             raise PostStartHookError(str(error)) from error
@@ -112,8 +117,12 @@ class Hooks:
     async def _before_stop(
         self, container_id: str, container: dict[str, Any], hook: dict[str, Any], grace: int
     ) -> None:
+        if __debug__:
+            faults.point("container.pre_stop.asked")
         try:
             await self._run(container_id, container, hook, grace)
+            if __debug__:
+                faults.point("container.pre_stop.ended")
         except KedgeError as error:
             text = f"PreStopHook failed: {error}"
             self._event("FailedPreStopHook", text, container["name"])
