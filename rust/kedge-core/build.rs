@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Turns the CRI messages of `proto/` into Rust types that also read and write JSON; needs no protoc.
+//! Turns the messages of `proto/` into Rust types that also read and write JSON; needs no protoc.
 
 use std::error::Error;
 
 const FILES: [&str; 2] = ["proto/cri_v1.proto", "proto/containerd_events.proto"];
-const BASE64: &str = "#[serde(with = \"crate::cri::base64_bytes\")]";
+const BASE64: &str = "#[serde(with = \"crate::grpc::base64_bytes\")]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     for file in FILES {

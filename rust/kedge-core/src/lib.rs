@@ -7,6 +7,7 @@ pub mod bridge;
 pub mod cri;
 mod desk;
 pub mod error;
+pub mod grpc;
 pub mod hub;
 pub mod kube;
 pub mod kubeapi;

@@ -9,9 +9,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tonic::Code;
 
-use super::client::{Client, Failure};
+use super::methods;
 use super::watch::{self, Bell, Pace};
 use crate::bridge::Inbox;
+use crate::grpc::{Client, Failure};
 use crate::runtime::Runtime;
 use crate::{Error, Kind, Result};
 
@@ -71,7 +72,7 @@ impl Calls {
         let (client, inbox, bell) =
             (self.client.clone(), Arc::clone(&self.inbox), self.bell.clone());
         self.runtime.spawn(async move {
-            let answer = client.call(&method, &request, timeout).await;
+            let answer = methods::call(&client, &method, &request, timeout).await;
             if CHANGING.contains(&method.as_str()) {
                 bell.called();
             }

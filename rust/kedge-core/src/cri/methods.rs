@@ -1,41 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The calls of CRI v1 that kedge uses, by name: one table.
 
-use std::time::Duration;
-
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tonic::Status;
-
-use super::client::Client;
-use super::{MAX_MESSAGE_BYTES, proto};
-
-macro_rules! methods {
-    ($($service:ident: $($method:ident($request:ident) -> $response:ident),+;)+) => {
-        pub(super) async fn dispatch(
-            client: &Client,
-            method: &str,
-            request: &[u8],
-            timeout: Duration,
-        ) -> Result<Vec<u8>, Status> {
-            match method {
-                $($(stringify!($method) => {
-                    const PATH: &str = concat!(
-                        "/runtime.v1.", stringify!($service), "/", stringify!($method)
-                    );
-                    let call = json::<proto::$request, proto::$response>(
-                        client, PATH, request, timeout
-                    );
-                    Box::pin(call).await
-                })+)+
-                other => Err(Status::unimplemented(format!("no such CRI method: {other}"))),
-            }
-        }
-    };
-}
+use super::proto;
+use crate::grpc::methods::methods;
 
 methods! {
-    RuntimeService:
+    "CRI":
+    "runtime.v1" proto RuntimeService:
         Version(VersionRequest) -> VersionResponse,
         Status(StatusRequest) -> StatusResponse,
         RuntimeConfig(RuntimeConfigRequest) -> RuntimeConfigResponse,
@@ -57,7 +28,7 @@ methods! {
         Attach(AttachRequest) -> AttachResponse,
         PortForward(PortForwardRequest) -> PortForwardResponse,
         ListContainerStats(ListContainerStatsRequest) -> ListContainerStatsResponse;
-    ImageService:
+    "runtime.v1" proto ImageService:
         ListImages(ListImagesRequest) -> ListImagesResponse,
         ImageStatus(ImageStatusRequest) -> ImageStatusResponse,
         PullImage(PullImageRequest) -> PullImageResponse,
@@ -65,32 +36,14 @@ methods! {
         ImageFsInfo(ImageFsInfoRequest) -> ImageFsInfoResponse;
 }
 
-async fn json<Q, A>(
-    client: &Client,
-    path: &'static str,
-    request: &[u8],
-    timeout: Duration,
-) -> Result<Vec<u8>, Status>
-where
-    Q: prost::Message + DeserializeOwned + 'static,
-    A: prost::Message + Default + Serialize + 'static,
-{
-    if request.len() > MAX_MESSAGE_BYTES {
-        let message =
-            format!("{path}: wanted at most {MAX_MESSAGE_BYTES} bytes: {}", request.len());
-        return Err(Status::resource_exhausted(message));
-    }
-    let parsed: Q = serde_json::from_slice(request)
-        .map_err(|error| Status::invalid_argument(format!("{path}: {error}")))?;
-    let answer: A = client.unary(path, parsed, timeout).await?;
-    serde_json::to_vec(&answer).map_err(|error| Status::internal(format!("{path}: {error}")))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tonic::Code;
 
     use super::*;
+    use crate::grpc::Client;
 
     async fn code_of(method: &str, request: &[u8]) -> (Code, String) {
         let client = Client::new("/nonexistent/kedge-test.sock").unwrap();
@@ -118,5 +71,23 @@ mod tests {
         assert_eq!(serde_json::from_str::<proto::ExecSyncResponse>(&text).unwrap(), answer);
         let request: proto::ListContainersRequest = serde_json::from_str("{}").unwrap();
         assert_eq!(request, proto::ListContainersRequest::default());
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_is_away_is_unavailable_and_says_why() {
+        let client = Client::new("unix:///nonexistent/kedge-test.sock").unwrap();
+        let failure = call(&client, "Version", b"{}", Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(failure.code, Code::Unavailable as i32);
+        assert!(failure.message.contains("No such file"), "{}", failure.message);
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_never_answers_is_left_at_the_deadline() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mute.sock");
+        let _listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let client = Client::new(path.to_str().unwrap()).unwrap();
+        let failure = call(&client, "Version", b"{}", Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(failure.code, Code::DeadlineExceeded as i32);
     }
 }

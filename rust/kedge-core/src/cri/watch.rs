@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Code, Status};
 
 use super::changes::{Change, Known};
-use super::client::Client;
 use super::proto;
+use crate::grpc::Client;
 
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);

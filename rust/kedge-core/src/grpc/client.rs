@@ -12,12 +12,12 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-use super::{MAX_MESSAGE_BYTES, methods};
+use super::MAX_MESSAGE_BYTES;
 use crate::{Error, Kind, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a call that failed leaves: the gRPC code and the runtime's own words.
+/// What a call that failed leaves: the gRPC code and the server's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// A gRPC status code, never 0.
@@ -33,7 +33,7 @@ impl From<Status> for Failure {
     }
 }
 
-/// A connection to one runtime; clones share it.
+/// A connection to one server; clones share it.
 #[derive(Clone)]
 pub struct Client {
     channel: Channel,
@@ -45,7 +45,7 @@ impl Client {
     pub fn new(endpoint: &str) -> Result<Self> {
         let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint).to_owned();
         if !path.starts_with('/') {
-            let message = format!("CRI endpoint: wanted unix:///PATH, got: {endpoint}");
+            let message = format!("endpoint: wanted unix:///PATH, got: {endpoint}");
             return Err(Error::new(Kind::Invalid, message));
         }
         let connector = tower::service_fn(move |_: Uri| {
@@ -57,23 +57,6 @@ impl Client {
             .connect_timeout(CONNECT_TIMEOUT)
             .connect_with_connector_lazy(connector);
         Ok(Self { channel })
-    }
-
-    /// Calls `method`, named as in CRI, with a JSON request; the answer as JSON.
-    pub async fn call(
-        &self,
-        method: &str,
-        request: &[u8],
-        timeout: Duration,
-    ) -> Result<Vec<u8>, Failure> {
-        let done = methods::dispatch(self, method, request, timeout);
-        match tokio::time::timeout(timeout, done).await {
-            Ok(answer) => answer.map_err(Failure::from),
-            Err(_elapsed) => {
-                let message = format!("{method}: no answer within {} ms", timeout.as_millis());
-                Err(Failure { code: Code::DeadlineExceeded as i32, message })
-            }
-        }
     }
 
     pub(crate) async fn unary<Q, A>(
@@ -88,7 +71,7 @@ impl Client {
     {
         let mut grpc = self.grpc().await?;
         let mut request = Request::new(request);
-        // The caller keeps the deadline; this one only tells the runtime to give up soon after.
+        // The caller keeps the deadline; this one only tells the server to give up soon after.
         request.set_timeout(timeout + Duration::from_secs(1));
         let codec = ProstCodec::<Q, A>::default();
         let answer = grpc.unary(request, PathAndQuery::from_static(path), codec).await?;
@@ -117,6 +100,21 @@ impl Client {
         let ready = grpc.ready().await;
         ready.map_err(|error| Status::unavailable(chain(&error)))?;
         Ok(grpc)
+    }
+}
+
+/// Waits for `done`, the answer of `method`, for at most `timeout`.
+pub(crate) async fn within<A>(
+    method: &str,
+    timeout: Duration,
+    done: impl Future<Output = Result<A, Status>>,
+) -> Result<A, Failure> {
+    match tokio::time::timeout(timeout, done).await {
+        Ok(answer) => answer.map_err(Failure::from),
+        Err(_elapsed) => {
+            let message = format!("{method}: no answer within {} ms", timeout.as_millis());
+            Err(Failure { code: Code::DeadlineExceeded as i32, message })
+        }
     }
 }
 
@@ -154,23 +152,5 @@ mod tests {
         let error = Client::new("tcp://127.0.0.1:1").map(|_| ()).unwrap_err();
         assert_eq!(error.kind, Kind::Invalid);
         assert!(error.message.contains("unix:///PATH"), "{}", error.message);
-    }
-
-    #[tokio::test]
-    async fn a_runtime_that_is_away_is_unavailable_and_says_why() {
-        let client = Client::new("unix:///nonexistent/kedge-test.sock").unwrap();
-        let failure = client.call("Version", b"{}", Duration::from_secs(5)).await.unwrap_err();
-        assert_eq!(failure.code, Code::Unavailable as i32);
-        assert!(failure.message.contains("No such file"), "{}", failure.message);
-    }
-
-    #[tokio::test]
-    async fn a_runtime_that_never_answers_is_left_at_the_deadline() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("mute.sock");
-        let _listener = tokio::net::UnixListener::bind(&path).unwrap();
-        let client = Client::new(path.to_str().unwrap()).unwrap();
-        let failure = client.call("Version", b"{}", Duration::from_millis(50)).await.unwrap_err();
-        assert_eq!(failure.code, Code::DeadlineExceeded as i32);
     }
 }
