@@ -3,7 +3,14 @@
 
 use std::error::Error;
 
-const FILES: [&str; 2] = ["proto/cri_v1.proto", "proto/containerd_events.proto"];
+const FILES: [&str; 6] = [
+    "proto/containerd_events.proto",
+    "proto/cri_v1.proto",
+    "proto/csi_v1.proto",
+    "proto/deviceplugin_v1beta1.proto",
+    "proto/pluginregistration_v1.proto",
+    "proto/podresources_v1.proto",
+];
 const BASE64: &str = "#[serde(with = \"crate::grpc::base64_bytes\")]";
 
 fn main() -> Result<(), Box<dyn Error>> {

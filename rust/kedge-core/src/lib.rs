@@ -6,6 +6,7 @@
 pub mod bridge;
 pub mod cri;
 mod desk;
+mod directory;
 pub mod error;
 pub mod grpc;
 pub mod hub;
@@ -14,6 +15,7 @@ pub mod kubeapi;
 pub mod kubelet;
 pub mod pages;
 pub mod pki;
+pub mod plugins;
 pub mod probe;
 pub mod runtime;
 pub mod stats;

@@ -9,6 +9,7 @@ mod kube;
 mod kubeapi;
 mod kubelet;
 mod pki;
+mod plugins;
 mod probe;
 mod runtime;
 mod store;
@@ -28,5 +29,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     kubeapi::register(module)?;
     kubelet::register(module)?;
     cri::register(module)?;
+    plugins::register(module)?;
     probe::register(module)
 }

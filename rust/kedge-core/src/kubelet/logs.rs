@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 
 use super::lines::{Formatter, Selection};
-use super::watch::DirectoryWatch;
+use crate::directory::DirectoryWatch;
 use crate::{Error, Kind, Result};
 
 const BLOCK: usize = 64 * 1024;

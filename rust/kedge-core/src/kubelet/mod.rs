@@ -14,7 +14,6 @@ mod server;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod watch;
 
 pub use lines::Selection;
 pub use logs::LogRequest;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Waiting until something happens in a directory (inotify), for those who follow a log.
+//! Waiting until something happens in a directory (inotify): a log grows, a socket comes.
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -13,14 +13,24 @@ use tokio::io::unix::AsyncFd;
 const BLIND: Duration = Duration::from_millis(500);
 
 /// A directory under watch; blind when the kernel has no watch to spare.
-pub(super) struct DirectoryWatch {
+pub(crate) struct DirectoryWatch {
     descriptor: Option<AsyncFd<OwnedFd>>,
 }
 
 impl DirectoryWatch {
-    pub(super) fn new(directory: &Path) -> Self {
+    /// Watches what is written, made and moved there.
+    pub(crate) fn new(directory: &Path) -> Self {
+        Self::of(directory, inotify::WatchFlags::MODIFY)
+    }
+
+    /// Watches what comes and goes there, whatever is written.
+    pub(crate) fn of_names(directory: &Path) -> Self {
+        Self::of(directory, inotify::WatchFlags::DELETE | inotify::WatchFlags::MOVED_FROM)
+    }
+
+    fn of(directory: &Path, more: inotify::WatchFlags) -> Self {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-        let wanted = inotify::WatchFlags::MODIFY
+        let wanted = more
             | inotify::WatchFlags::CREATE
             | inotify::WatchFlags::MOVED_TO
             | inotify::WatchFlags::DELETE_SELF;
@@ -32,7 +42,7 @@ impl DirectoryWatch {
     }
 
     /// Returns when something has happened since the last call.
-    pub(super) async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         let Some(descriptor) = &self.descriptor else {
             return tokio::time::sleep(BLIND).await;
         };
