@@ -1,6 +1,7 @@
 """The Rust extension. Import it only through a typed face (``kedge.store``, ``kedge.hub``, ...)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, final
 
 VERSION: str

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a node may report, checked against its view: its own Node, its own pods, their events.
+//! What a node may report, checked against its view: its own Node and drivers, its own pods, their events.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,8 @@ use crate::sync::view::Views;
 use crate::sync::{Item, Key};
 
 /// The kinds of reports, with whether one is removed at the node once it is acknowledged.
-pub(crate) const RESOURCES: [(&str, bool); 6] = [
+pub(crate) const RESOURCES: [(&str, bool); 7] = [
+    ("csinodes", false),
     ("nodes/registration", false),
     ("nodes/status", false),
     ("pods/status", false),
@@ -78,10 +79,12 @@ pub(crate) fn check(views: &Views, node: &str, item: &Item) -> Verdict {
         return refuse("metadata that differs from its key");
     }
     match key.resource.as_str() {
-        "nodes/registration" | "nodes/status" if key.namespace.is_empty() && key.name == node => {
+        "csinodes" | "nodes/registration" | "nodes/status"
+            if key.namespace.is_empty() && key.name == node =>
+        {
             Verdict::Accept
         }
-        "nodes/registration" | "nodes/status" => refuse("another node"),
+        "csinodes" | "nodes/registration" | "nodes/status" => refuse("another node"),
         "pods/status" | "pods/deleted" => pod(views, node, key, &report.metadata.uid),
         "pods/mirror" => mirror(views, node, key, &report),
         "events" => event(views, node, key, &report.involved_object),
@@ -180,6 +183,7 @@ mod tests {
     fn a_node_reports_itself_and_its_own_pods() {
         assert_eq!(verdict("nodes/status", "", "n1", ""), Verdict::Accept);
         assert_eq!(verdict("nodes/registration", "", "n1", ""), Verdict::Accept);
+        assert_eq!(verdict("csinodes", "", "n1", ""), Verdict::Accept);
         assert_eq!(verdict("pods/status", "d", "mine", ""), Verdict::Accept);
         assert_eq!(verdict("pods/deleted", "d", "mine", ""), Verdict::Accept);
     }
@@ -209,6 +213,8 @@ mod tests {
             ("nodes/status", "", "n2"),
             ("nodes/status", "d", "n1"),
             ("nodes/registration", "", "n2"),
+            ("csinodes", "", "n2"),
+            ("csinodes", "d", "n1"),
             ("pods/status", "d", "other"),
             ("pods/deleted", "d", "never"),
             ("pods", "d", "mine"),

@@ -25,6 +25,8 @@ const MAX_HEAD: usize = 16 << 10;
 const READ: usize = 4 << 10;
 /// `:authority` in HPACK's static table.
 const AUTHORITY: u64 = 1;
+/// The same spelled out, plain and in HPACK's Huffman code.
+const SPELLED: [&[u8]; 2] = [b":authority", &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f]];
 const REPLACEMENT: &[u8] = b"localhost";
 
 /// A connection whose requests have an authority that hyper takes.
@@ -116,12 +118,10 @@ fn rewrite(block: &[u8]) -> Option<Vec<u8>> {
             integer(block, &mut at, 5)?;
         } else {
             let name = integer(block, &mut at, if first & 0x40 == 0 { 4 } else { 6 })?;
-            if name == 0 {
-                string(block, &mut at)?;
-            }
+            let spelled = if name == 0 { string(block, &mut at)? } else { &[] };
             let value = at;
             string(block, &mut at)?;
-            if name == AUTHORITY {
+            if name == AUTHORITY || SPELLED.contains(&spelled) {
                 out.extend_from_slice(&block[start..value]);
                 out.push(u8::try_from(REPLACEMENT.len()).ok()?);
                 out.extend_from_slice(REPLACEMENT);
@@ -153,11 +153,12 @@ fn integer(block: &[u8], at: &mut usize, bits: u32) -> Option<u64> {
     None
 }
 
-/// Steps over HPACK's string.
-fn string(block: &[u8], at: &mut usize) -> Option<()> {
+/// Steps over HPACK's string; its bytes.
+fn string<'a>(block: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
     let length = usize::try_from(integer(block, at, 7)?).ok()?;
+    let start = *at;
     *at = at.checked_add(length).filter(|end| *end <= block.len())?;
-    Some(())
+    Some(&block[start..*at])
 }
 
 impl<C: AsyncRead + Unpin> AsyncRead for PlainAuthority<C> {
@@ -250,6 +251,17 @@ mod tests {
                 .concat();
         for step in [1, 7, 4096] {
             assert_eq!(through(sent.clone(), step).await, wanted, "{step} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_spelled_out_is_found_too() {
+        for spelled in SPELLED {
+            let coded = if spelled[0] == b':' { 0 } else { 0x80 };
+            let length = u8::try_from(spelled.len()).unwrap() | coded;
+            let block = |value: &[u8]| [&[0x40, length], spelled, value, &[0x83]].concat();
+            let rewritten = rewrite(&block(b"\x05%2Fab")).unwrap();
+            assert_eq!(rewritten, block(b"\x09localhost"));
         }
     }
 

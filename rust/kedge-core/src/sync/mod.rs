@@ -7,6 +7,7 @@
 //! and how two copies are compared, [`references`] which objects a pod needs, `needs` and
 //! `collections` what those need in turn, [`view`] which node sees what.
 
+mod attachments;
 mod collections;
 #[cfg(test)]
 mod cut_tests;

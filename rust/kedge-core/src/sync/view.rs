@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which node sees what: one index over the mirror store for all nodes.
 //!
-//! A node's view is its Node, the pods bound to it, and what those need: `ServiceAccount`, `ConfigMaps`,
-//! Secrets, and the tokens obtained for them; and what every node sees: who issues tokens. The index
+//! A node's view is its Node, volumes' attachments to it, the pods bound to it, and what those need: `ServiceAccount`,
+//! `ConfigMaps`, Secrets, and the tokens obtained for them; and what every node sees: who issues tokens. The index
 //! is kept by the store's watch; a reverse index finds the nodes of a changed `ConfigMap`. It holds keys and versions, never values, and
 //! produces changes only for nodes that are attached. It is also the rule of authorization: what is
 //! not in a node's view does not leave for it, and what it reports is checked here.
@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use crate::sync::attachments::{ATTACHMENTS, Attachments, STORAGE};
 use crate::sync::collections::{CERTIFICATES, RBAC};
 use crate::sync::emit::{Node, RANK_POD, base, delete, put};
 use crate::sync::needs::{Flow, Needs};
@@ -21,7 +22,7 @@ use crate::sync::{Change, Key};
 pub use crate::sync::emit::{Emit, Read};
 
 /// The kinds a view is made of; what others lead to is indexed before pods are.
-pub const RESOURCES: [(&str, &str); 16] = [
+pub const RESOURCES: [(&str, &str); 17] = [
     COMMON,
     ("", "nodes"),
     ("", "serviceaccounts"),
@@ -36,7 +37,8 @@ pub const RESOURCES: [(&str, &str); 16] = [
     (RBAC, "clusterrolebindings"),
     (RBAC, "roles"),
     (RBAC, "rolebindings"),
-    ("storage.k8s.io", "csidrivers"),
+    (STORAGE, "csidrivers"),
+    (STORAGE, ATTACHMENTS),
     ("", "pods"),
 ];
 
@@ -67,6 +69,7 @@ pub struct Views {
     pods: HashMap<Arc<Key>, Pod>,
     by_node: HashMap<Node, HashSet<Arc<Key>>>,
     needs: Needs,
+    attachments: Attachments,
     /// By the key of their pod.
     tokens: HashMap<Key, Vec<Token>>,
     nodes: HashMap<Key, u64>,
@@ -85,6 +88,11 @@ impl Views {
             ("", "nodes") => self.node(changed, &mut out),
             (TOKEN_GROUP, TOKEN_RESOURCE) => self.token(changed, &mut out),
             resource if resource == COMMON => self.common(changed, &mut out),
+            (STORAGE, ATTACHMENTS) => {
+                for (node, change) in self.attachments.changed(changed) {
+                    self.emit(&node, change, &mut out);
+                }
+            }
             _ => {
                 let flow = &mut Flow { attached: &self.attached, read, out: &mut out };
                 self.needs.changed(changed, flow);
@@ -109,6 +117,7 @@ impl Views {
         let own = Key::of("", "nodes", "", node);
         found.extend(self.nodes.get(&own).map(|version| (Arc::new(own), *version)));
         found.extend(self.common.iter().map(|(key, version)| (Arc::clone(key), *version)));
+        found.extend(self.attachments.of(node));
         let mut seen: HashSet<&Arc<Key>> = HashSet::new();
         for key in self.by_node.get(node).into_iter().flatten() {
             let pod = &self.pods[key];
@@ -157,6 +166,7 @@ impl Views {
                 token_pod(key).is_some_and(|pod| self.sees(node, &pod))
             }
             resource if resource == COMMON => self.common.contains_key(key),
+            (STORAGE, ATTACHMENTS) => self.attachments.sees(node, key),
             _ => self.needs.sees(node, key),
         }
     }
