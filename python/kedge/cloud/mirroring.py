@@ -25,5 +25,6 @@ ROWS = (
     MirrorRow("rbac.authorization.k8s.io", "roles", optional=True),
     MirrorRow("rbac.authorization.k8s.io", "rolebindings", optional=True),
     MirrorRow("storage.k8s.io", "csidrivers", optional=True),
+    MirrorRow("storage.k8s.io", "volumeattachments", optional=True),
 )
 """What ``kedge.kube.Mirror`` is given."""

@@ -130,6 +130,7 @@ class Reports:
             "nodes/registration": self._registration,
             "nodes/status": self._node_status,
             "events": self._event,
+            "csinodes": self._csi_node,
         }
 
     def __len__(self) -> int:
@@ -281,6 +282,33 @@ class Reports:
         if patch := register(decode(report), await self._client.get(key)):
             await self._client.patch(key, patch, content_type=MERGE)
             log.info("node registered node=%s changed=%s", report.node, ",".join(patch))
+
+    async def _csi_node(self, report: Report) -> None:
+        """Writes which CSI drivers a node has; its CSINode is made when there are any."""
+        spec = decode(report).get("spec")
+        if not isinstance(spec, dict) or not isinstance(spec.get("drivers"), list):
+            raise Invalid(f"report of {report.key}: wanted spec.drivers")
+        key = ObjectKey("storage.k8s.io", "csinodes", "", report.node)
+        changes = {"spec": {"drivers": spec["drivers"]}}
+        try:
+            await self._client.patch(key, changes, content_type=MERGE)
+        except NotFound:
+            if spec["drivers"]:
+                await self._client.create(key, await self._new_csi_node(report.node) | changes)
+
+    async def _new_csi_node(self, node: str) -> dict[str, Any]:
+        owner = await self._client.get(ObjectKey("", "nodes", "", node))
+        reference = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "name": node,
+            "uid": owner["metadata"]["uid"],
+        }
+        return {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "CSINode",
+            "metadata": {"name": node, "ownerReferences": [reference]},
+        }
 
     async def _event(self, report: Report) -> None:
         event = decode(report)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kedge.api.extended import is_extended
+
 OTHERS = frozenset(
     {
         "conditions",
@@ -25,7 +27,7 @@ OTHERS = frozenset(
 REPLACED = frozenset({"addresses", "hostIPs", "podIPs"})
 """Lists with a merge key that a node reports as a whole."""
 COUNTED = frozenset({"allocatable", "capacity"})
-"""Maps that a node reports as a whole."""
+"""Maps that a node reports as a whole, but for extended resources."""
 TRANSIENT = frozenset({"PodResizeInProgress", "PodResizePending"})
 """Conditions that are there only while they hold."""
 CONDITION_FIELDS = ("message", "reason")
@@ -51,7 +53,7 @@ def status_patch(
         elif name in REPLACED and isinstance(value, list):
             status[name] = [*value, {"$patch": "replace"}]
         elif name in COUNTED and isinstance(value, dict):
-            status[name] = dict.fromkeys(known.get(name) or {}) | value
+            status[name] = dict.fromkeys(_own(known.get(name) or {})) | value
         else:
             status[name] = value
     patch: dict[str, Any] = {"status": status}
@@ -67,6 +69,11 @@ def _ended_conditions(
     kinds = {one["type"] for one in reported}
     before = {one.get("type") for one in known}
     return [{"type": one, "$patch": "delete"} for one in sorted((TRANSIENT & before) - kinds)]
+
+
+def _own(amounts: dict[str, Any]) -> list[str]:
+    """The resources whose absence a node means; extended ones may be an administrator's."""
+    return [name for name in amounts if not is_extended(name)]
 
 
 def _whole_condition(condition: dict[str, Any]) -> dict[str, Any]:

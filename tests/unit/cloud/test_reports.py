@@ -273,3 +273,21 @@ def test_a_withdrawn_report_is_no_object():
     report = Report("a", 1, 1, POD, b"")
     with pytest.raises(Invalid):
         decode(report)
+
+
+CSI_NODE = ObjectKey("storage.k8s.io", "csinodes", "", "a")
+
+
+async def test_a_nodes_drivers_become_its_csi_node_owned_by_its_node():
+    rig = Rig()
+    rig.api.objects[NODE] = {"metadata": {"name": "a", "uid": "n1"}}
+    drivers = [{"name": "csi.example", "nodeID": "x", "topologyKeys": []}]
+    report = {"metadata": {"name": "a"}, "spec": {"drivers": drivers}}
+    async with running(rig):
+        rig.submit(1, "csinodes", report, namespace="", name="a")
+    made = rig.api.objects[CSI_NODE]
+    assert made["spec"]["drivers"] == drivers
+    assert made["metadata"]["ownerReferences"][0]["uid"] == "n1"
+    async with running(rig):
+        rig.submit(2, "csinodes", report | {"spec": {"drivers": []}}, namespace="", name="a")
+    assert rig.api.objects[CSI_NODE]["spec"]["drivers"] == []

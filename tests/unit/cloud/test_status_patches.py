@@ -26,10 +26,10 @@ def test_addresses_are_replaced_and_not_merged():
     assert patch["status"]["podIPs"] == [{"ip": "10.0.0.2"}, {"$patch": "replace"}]
 
 
-def test_a_resource_that_a_node_lost_vanishes_from_its_capacity():
-    known = {"capacity": {"cpu": "2", "example.com/gpu": "1"}}
+def test_a_resource_that_a_node_lost_vanishes_unless_an_administrator_may_have_added_it():
+    known = {"capacity": {"cpu": "2", "hugepages-2Mi": "1Mi", "example.com/gpu": "1"}}
     patch = status_patch({"capacity": {"cpu": "2"}}, known)
-    assert patch["status"]["capacity"] == {"cpu": "2", "example.com/gpu": None}
+    assert patch["status"]["capacity"] == {"cpu": "2", "hugepages-2Mi": None}
 
 
 def test_the_uid_keeps_a_patch_from_another_pod_of_that_name():

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from kedge.api import names, quantities
+from kedge.api.extended import is_extended
 from kedge.api.validation import volumes
 
 if TYPE_CHECKING:
@@ -212,6 +213,25 @@ def _resources(resources: Object, path: str, problems: Problems) -> None:
                 amount,
                 f"must be less than or equal to {name} limit of {limits[name]}",
             )
+
+    _extended(resources, path, problems)
+
+
+def _extended(resources: Object, path: str, problems: Problems) -> None:
+    """Extended resources are given whole and are not overcommitted."""
+    limits, requests = resources.get("limits", {}), resources.get("requests", {})
+    for field in ("limits", "requests"):
+        for name, amount in resources.get(field, {}).items():
+            if is_extended(name) and quantities.parse(amount) % 1 != 0:
+                problems.invalid(f"{path}.{field}[{name}]", amount, "must be an integer")
+    for name, amount in requests.items():
+        if not is_extended(name):
+            continue
+        if name not in limits:
+            problems.required(f"{path}.limits[{name}]")
+        elif quantities.parse(amount) != quantities.parse(limits[name]):
+            detail = f"must be equal to {name} limit of {limits[name]}"
+            problems.invalid(f"{path}.requests", amount, detail)
 
 
 def _probe(probe: Object, path: str, kind: str, problems: Problems) -> None:

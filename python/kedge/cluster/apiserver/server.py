@@ -56,12 +56,14 @@ POLICY: tuple[dict[str, list[str]], ...] = (
             "secrets",
             "serviceaccounts",
             "services",
+            "volumeattachments.storage.k8s.io",
         ],
     },
     {
         "groups": ["kedge:cloud"],
         "verbs": ["create", "update", "patch"],
         "resources": [
+            "csinodes.storage.k8s.io",
             "events",
             "leases.coordination.k8s.io",
             "nodes",
