@@ -389,7 +389,7 @@ def points() -> tuple[list[str], list[str]]:
 
 def agent_points() -> list[str]:
     """The points of the agent; those of ``kedge reset`` have a test of their own."""
-    return [one for one in fault_points.names() if not one.startswith("reset.")]
+    return [one for one in fault_points.names() if not one.startswith(("csi.", "reset."))]
 
 
 def is_of_the_end(name: str) -> bool:

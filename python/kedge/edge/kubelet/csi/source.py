@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes of CSI drivers for pods: attached, staged, published; and back.
+
+Every step may be repeated, as CSI wants it, and is repeated after a crash: what is to be done is read from
+the pod and the node's store (so it works offline and after a reboot), what is to be undone from the records
+on disk (``state``). One volume is worked on by one at a time; a driver that hangs holds up only the pods
+that want its volumes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from kedge import faults
+from kedge.edge.kubelet.csi import requests, state
+from kedge.edge.kubelet.csi.drivers import EXPAND, STAGE, STATS, Driver, Drivers
+from kedge.edge.kubelet.plugins.errors import PluginCallError
+from kedge.edge.kubelet.volumes import ownership
+from kedge.edge.kubelet.volumes.errors import VolumeError
+from kedge.edge.kubelet.volumes.payloads import owner_group
+from kedge.edge.kubelet.volumes.sources import Prepared, Request
+from kedge.edge.kubelet.volumes.trees import SystemMounter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from kedge.edge.kubelet.csi.state import Layout, Record
+    from kedge.edge.kubelet.plugins.face import PluginClient
+    from kedge.edge.kubelet.volumes.trees import Mounter
+
+CALL_SECONDS = 120.0
+"""As the kubelet gives a driver."""
+STATS_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
+_Key = tuple[str, str]
+
+
+class CsiVolumes:
+    """The source of ``csi`` volumes.
+
+    Args:
+        client: calls drivers.
+        drivers: those that are registered.
+        layout: where things are.
+        node: this node's name.
+        spawn: runs a task for as long as the agent runs.
+        mounter: looks at what is mounted.
+        complain: takes what is not honoured, for an Event of a pod.
+    """
+
+    def __init__(
+        self,
+        client: PluginClient,
+        drivers: Drivers,
+        layout: Layout,
+        node: str,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        *,
+        mounter: Mounter | None = None,
+        complain: Callable[[dict[str, Any], str], None] = lambda _pod, _text: None,
+    ) -> None:
+        self._client = client
+        self._drivers = drivers
+        self._layout = layout
+        self._node = node
+        self._spawn = spawn
+        self._mounter = mounter or SystemMounter()
+        self._complain = complain
+        self._locks: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
+        self._staged: set[_Key] = set()
+
+    # to have
+
+    async def prepare(self, request: Request) -> Prepared:
+        """The volume, published for the pod; nothing is asked if it is already.
+
+        Raises:
+            VolumeError: it cannot be had now.
+        """
+        volume = requests.volume(request)
+        if not volume.driver or not volume.handle:
+            raise VolumeError("csi: wanted driver and volumeHandle")
+        uid = request.pod["metadata"]["uid"]
+        record = self._layout.record(uid, volume, is_staged=False)
+        async with self._lock(volume.driver, volume.handle):
+            known = state.read(record.directory)
+            same = known is not None and known[1:3] == (volume.driver, volume.handle)
+            if known is not None and same and self._is_mounted(known):
+                await self._grow(request, volume, known)
+                return _prepared(volume, known)
+            try:
+                return await self._publish(request, volume)
+            except PluginCallError as error:
+                raise VolumeError(f"rpc error from {volume.driver}: {error}") from error
+
+    async def _publish(self, request: Request, volume: requests.Volume) -> Prepared:
+        driver, objects = self._drivers.find(volume.driver), request.objects
+        about = requests.driver_object(objects, volume.driver)
+        requests.check_lifecycle(volume, about)
+        self._say_unhonoured(request, volume, about)
+        publish_context = requests.published(volume, about, objects, self._node)
+        stages = STAGE in driver.capabilities and not volume.is_inline
+        uid = request.pod["metadata"]["uid"]
+        record = self._layout.record(uid, volume, is_staged=stages)._replace(bytes=volume.bytes)
+        group = owner_group(request.pod)
+        common = {
+            "volume_id": volume.handle,
+            "publish_context": publish_context,
+            "volume_capability": requests.capability(volume, driver, group),
+        }
+        stage_secrets = requests.secrets(request, "nodeStageSecretRef") if stages else {}
+        publish_secrets = requests.secrets(request, "nodePublishSecretRef")
+        state.write(record)
+        if __debug__:
+            faults.point("csi.recorded")
+        staging = ""
+        if stages:
+            staging = await self._stage(driver, volume, common, stage_secrets)
+        await self._client.call(
+            driver.endpoint,
+            "NodePublishVolume",
+            common
+            | {
+                "staging_target_path": staging,
+                "target_path": str(record.target),
+                "readonly": volume.read_only,
+                "secrets": publish_secrets,
+                "volume_context": requests.context(request, volume, about),
+            },
+            CALL_SECONDS,
+        )
+        if __debug__:
+            faults.point("csi.published")
+        given = requests.group_to_give(request, volume, driver, about)
+        if given is not None:
+            path, policy = str(record.target), ownership.policy(request.pod)
+            await asyncio.to_thread(ownership.give, path, given, policy)
+        return _prepared(volume, record)
+
+    async def _stage(
+        self,
+        driver: Driver,
+        volume: requests.Volume,
+        common: dict[str, Any],
+        secrets: dict[str, str],
+    ) -> str:
+        path = self._layout.staging(volume.driver, volume.handle)
+        if (volume.driver, volume.handle) in self._staged:
+            return str(path)
+        record = state.Record(path.parent, volume.driver, volume.handle, is_staged=True)
+        state.write(record)
+        path.mkdir(mode=0o750, exist_ok=True)
+        request = common | {
+            "staging_target_path": str(path),
+            "secrets": secrets,
+            "volume_context": volume.attributes,
+        }
+        await self._client.call(driver.endpoint, "NodeStageVolume", request, CALL_SECONDS)
+        self._staged.add((volume.driver, volume.handle))
+        if __debug__:
+            faults.point("csi.staged")
+        return str(path)
+
+    def _say_unhonoured(
+        self, request: Request, volume: requests.Volume, about: dict[str, Any] | None
+    ) -> None:
+        spec = (about or {}).get("spec") or {}
+        for name in ("tokenRequests", "requiresRepublish"):
+            if spec.get(name):
+                self._complain(request.pod, f"CSIDriver {volume.driver}: {name} is not honoured")
+
+    def refresh(self, request: Request) -> None:
+        """A claim that has grown is told to its driver."""
+        volume = requests.volume(request)
+        record = self._layout.record(request.pod["metadata"]["uid"], volume, is_staged=False)
+        known = state.read(record.directory)
+        if known is not None and 0 < known.bytes < volume.bytes:
+            self._spawn(self._grow_later(request, volume))
+
+    async def _grow_later(self, request: Request, volume: requests.Volume) -> None:
+        record = self._layout.record(request.pod["metadata"]["uid"], volume, is_staged=False)
+        async with self._lock(volume.driver, volume.handle):
+            known = state.read(record.directory)
+            if known is not None and self._is_mounted(known):
+                await self._grow(request, volume, known)
+
+    async def _grow(self, request: Request, volume: requests.Volume, known: Record) -> None:
+        """Tells the driver of a larger size; a failure is told and tried at the next change."""
+        driver = self._drivers.get(volume.driver)
+        if not 0 < known.bytes < volume.bytes or driver is None:
+            return
+        if EXPAND in driver.capabilities:
+            staging = self._staging_of(known)
+            call = {
+                "volume_id": volume.handle,
+                "volume_path": str(known.target),
+                "staging_target_path": staging,
+                "capacity_range": {"required_bytes": volume.bytes},
+                "volume_capability": requests.capability(volume, driver, owner_group(request.pod)),
+                "secrets": requests.secrets(request, "nodeExpandSecretRef"),
+            }
+            try:
+                await self._client.call(driver.endpoint, "NodeExpandVolume", call, CALL_SECONDS)
+            except PluginCallError as error:
+                text = f"volume {volume.name} cannot be expanded: {error}"
+                self._complain(request.pod, text)
+                return
+        state.write(known._replace(bytes=volume.bytes))
+
+    # to give back
+
+    async def remove(self, uid: str) -> None:
+        """Unpublishes what a pod has, and unstages what nobody has any more.
+
+        Raises:
+            VolumeError: a driver did not let go; it is asked again.
+        """
+        for record in self._layout.of_pod(uid):
+            async with self._lock(record.driver, record.handle):
+                await self._unpublish(record)
+
+    async def _unpublish(self, record: Record) -> None:
+        driver = self._drivers.get(record.driver)
+        try:
+            if driver is not None:
+                target = {"volume_id": record.handle, "target_path": str(record.target)}
+                await self._client.call(
+                    driver.endpoint, "NodeUnpublishVolume", target, CALL_SECONDS
+                )
+                if __debug__:
+                    faults.point("csi.unpublished")
+            elif self._is_mounted(record):
+                # after a reboot nothing is mounted, and nothing is to be asked of a driver that is gone
+                raise VolumeError(
+                    f"driver name {record.driver} not found in the list of registered CSI drivers"
+                )
+            if record.is_staged:
+                users = self._layout.users(record.driver, record.handle)
+                if all(one.directory == record.directory for one in users):
+                    await self._unstage(record, driver)
+            if self._is_mounted(record):
+                raise VolumeError(f"still mounted after unpublishing: {record.target}")
+            state.forget(record.directory)
+        except PluginCallError as error:
+            raise VolumeError(f"rpc error from {record.driver}: {error}") from error
+        except OSError as error:
+            raise VolumeError(f"cannot remove {record.directory}: {error}") from error
+
+    async def _unstage(self, record: Record, driver: Driver | None) -> None:
+        path = self._layout.staging(record.driver, record.handle)
+        if not path.parent.exists():
+            return
+        if driver is not None:
+            request = {"volume_id": record.handle, "staging_target_path": str(path)}
+            await self._client.call(driver.endpoint, "NodeUnstageVolume", request, CALL_SECONDS)
+        elif self._mounter.below(path.parent):
+            raise VolumeError(
+                f"driver name {record.driver} not found in the list of registered CSI drivers"
+            )
+        self._staged.discard((record.driver, record.handle))
+        if __debug__:
+            faults.point("csi.unstaged")
+        state.forget(path.parent)
+
+    async def sweep(self, driver: Driver) -> None:
+        """Unstages what a crash left staged for nobody; asked when its driver comes."""
+        self._staged = {one for one in self._staged if one[0] != driver.name}
+        for record in self._layout.all_staged(driver.name):
+            async with self._lock(record.driver, record.handle):
+                if self._layout.users(record.driver, record.handle):
+                    continue
+                try:
+                    await self._unstage(record, driver)
+                except (PluginCallError, OSError) as error:
+                    _log.warning("volume %s stays staged: %s", record.handle, error)
+
+    # to ask
+
+    async def usage(self, uid: str) -> dict[str, dict[str, int]]:
+        """What volumes of a pod take, as their drivers say: by the volume's name, in bytes and inodes.
+
+        A driver that does not say, or not in time, is left out.
+        """
+        found: dict[str, dict[str, int]] = {}
+        for record in self._layout.of_pod(uid):
+            driver = self._drivers.get(record.driver)
+            if driver is None or STATS not in driver.capabilities:
+                continue
+            request = {
+                "volume_id": record.handle,
+                "volume_path": str(record.target),
+                "staging_target_path": self._staging_of(record),
+            }
+            try:
+                answer = await self._client.call(
+                    driver.endpoint, "NodeGetVolumeStats", request, STATS_SECONDS
+                )
+            except PluginCallError as error:
+                _log.debug("volume %s cannot be asked: %s", record.handle, error)
+                continue
+            found[record.directory.name] = _usage(answer["usage"])
+        return found
+
+    def _staging_of(self, record: Record) -> str:
+        return str(self._layout.staging(record.driver, record.handle)) if record.is_staged else ""
+
+    def _is_mounted(self, record: Record) -> bool:
+        return bool(self._mounter.below(record.target))
+
+    def _lock(self, driver: str, handle: str) -> asyncio.Lock:
+        return self._locks.setdefault((driver, handle), asyncio.Lock())
+
+
+def _prepared(volume: requests.Volume, record: Record) -> Prepared:
+    return Prepared(str(record.target), read_only=volume.read_only, is_block=volume.is_block)
+
+
+def _usage(parts: list[dict[str, Any]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for part in parts:
+        name = {1: "bytes", 2: "inodes"}.get(part["unit"])
+        if name:
+            found |= {
+                f"{name}_available": part["available"],
+                f"{name}_total": part["total"],
+                f"{name}_used": part["used"],
+            }
+    return found

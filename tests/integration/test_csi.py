@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CSI with a driver that is a program of its own and mounts for real; without a container runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kedge import faults
+from kedge.api.keys import ObjectKey
+from kedge.edge.kubelet.csi.node import CsiNode
+from kedge.edge.kubelet.csi.requests import digest
+from kedge.edge.kubelet.plugins.plugins import Plugins
+from kedge.edge.kubelet.volumes import VolumeError
+from kedge.edge.kubelet.volumes.sources import Request
+from kedge.edge.kubelet.volumes.trees import SystemMounter, remove_all
+from kedge.runtime import Runtime
+from tests.fakes.plugin_protos import Control
+from tests.integration.test_device_plugins import Events, NoCDI
+from tests.rig import fault_points
+from tests.rig.processes import Process, wait_until
+
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root"),
+]
+DRIVER = "csi.example"
+NODE = "edge-1"
+
+
+class Objects(dict[ObjectKey, dict[str, Any]]):
+    def list(self, *_: str) -> list[dict[str, Any]]:
+        return []
+
+
+class Reports:
+    def __init__(self) -> None:
+        self.drivers: list[dict[str, Any]] = []
+
+    def csi_node(self, drivers: list[dict[str, Any]]) -> None:
+        self.drivers = drivers
+
+
+class Node:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.control = Control(directory / "control.json")
+        self.events, self.reports, self.objects = Events(), Reports(), Objects()
+        self.programs: list[Process] = []
+        self.data = directory / "data"
+        self.data.mkdir()
+        self.about(attachRequired=False)
+
+    def about(self, **spec: Any) -> None:
+        modes = {"volumeLifecycleModes": ["Persistent", "Ephemeral"]}
+        self.objects[ObjectKey("storage.k8s.io", "csidrivers", "", DRIVER)] = {"spec": modes | spec}
+
+    @asynccontextmanager
+    async def agent(self) -> AsyncIterator[CsiNode]:
+        runtime = Runtime(1)
+        anything: Any = (self.directory, self.directory, runtime, NoCDI(), self.events)
+        plugins = Plugins(*anything)
+        fakes: Any = (self.reports, self.events)
+        self.csi = CsiNode(plugins, self.directory / "pods", NODE, *fakes, lambda: None)
+        plugins.takers["CSIPlugin"] = lambda: self.csi.drivers
+        running = asyncio.get_running_loop().create_task(plugins.run())
+        try:
+            await asyncio.sleep(0)
+            yield self.csi
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await asyncio.to_thread(runtime.close)
+
+    def start_driver(self) -> Process:
+        (self.directory / "plugins_registry").mkdir(exist_ok=True)
+        socket = self.directory / "plugins_registry" / "csi.sock"
+        arguments = [str(socket), DRIVER, str(self.data), str(self.directory / "control.json")]
+        program = Process(
+            ["-m", "tests.fakes.csi_driver", *arguments], log=self.directory / "driver.log"
+        )
+        self.programs.append(program)
+        return program
+
+    async def registered(self) -> None:
+        def is_so() -> bool:
+            return self.csi.drivers.get(DRIVER) is not None
+
+        await asyncio.to_thread(wait_until, is_so, 15, "the driver is registered")
+
+    def calls(self) -> list[str]:
+        return [one["method"] for one in self.control.calls() if one["method"].startswith("Node")]
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    directory = Path(tempfile.mkdtemp(prefix="kedge-csi-"))
+    made = Node(directory)
+    yield made
+    for program in made.programs:
+        program.kill()
+    remove_all(SystemMounter(), directory / "pods")
+    remove_all(SystemMounter(), directory / "plugins")
+    shutil.rmtree(directory)
+
+
+def pod(name: str, **spec: Any) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "default", "uid": f"uid-{name}"}
+    return {"metadata": metadata, "spec": {"containers": []} | spec}
+
+
+def persistent(node: Node, of: dict[str, Any], *, size: str = "1Gi", **csi: Any) -> Request:
+    source = {
+        "driver": DRIVER,
+        "volumeHandle": "v1",
+        "fsType": "ext4",
+        "volumeAttributes": {"share": "a"},
+    } | csi
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "capacity": {"storage": size},
+        "mountOptions": ["noatime"],
+    }
+    volume = {"metadata": {"name": "pv-1"}, "spec": spec | {"csi": source}}
+    return Request(of, "data", "csi", source, node.objects, volume)  # type: ignore[arg-type]
+
+
+async def test_a_volume_is_staged_once_and_published_for_each_pod_and_let_go_in_order(
+    node: Node,
+) -> None:
+    node.about(attachRequired=False, podInfoOnMount=True)
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        assert node.reports.drivers == [
+            {
+                "name": DRIVER,
+                "nodeID": "node-of-driver",
+                "topologyKeys": ["topology.example/rack"],
+                "allocatable": {"count": 7},
+            }
+        ]
+        assert csi.drivers.annotations() == {
+            "csi.volume.kubernetes.io/nodeid": '{"csi.example":"node-of-driver"}'
+        }
+        first = await csi.volumes.prepare(persistent(node, pod("one")))
+        Path(first.path, "kept").write_text("x")
+        assert (node.data / "v1" / "kept").read_text() == "x"
+        again = await csi.volumes.prepare(persistent(node, pod("one")))
+        second = await csi.volumes.prepare(persistent(node, pod("two")))
+        assert again == first
+        assert Path(second.path, "kept").read_text() == "x"
+        assert await csi.volumes.usage("uid-one") == {
+            "pv-1": {"bytes_available": 60, "bytes_total": 100, "bytes_used": 40}
+        }
+        await csi.volumes.remove("uid-one")
+        assert Path(second.path, "kept").exists()
+        await csi.volumes.remove("uid-two")
+        await csi.volumes.remove("uid-two")
+    assert node.calls() == [
+        "NodeStageVolume", "NodePublishVolume", "NodePublishVolume", "NodeGetVolumeStats",
+        "NodeUnpublishVolume", "NodeUnpublishVolume", "NodeUnstageVolume",
+    ]  # fmt: skip
+    publish = node.control.calls("NodePublishVolume")[0]
+    assert publish["volume_context"] == {
+        "share": "a",
+        "csi.storage.k8s.io/pod.name": "one",
+        "csi.storage.k8s.io/pod.namespace": "default",
+        "csi.storage.k8s.io/pod.uid": "uid-one",
+        "csi.storage.k8s.io/serviceAccount.name": "default",
+        "csi.storage.k8s.io/ephemeral": "false",
+    }
+    assert "noatime" in publish["volume_capability"]
+    hashed = digest("v1")
+    assert publish["staging_target_path"].endswith(
+        f"/plugins/kubernetes.io/csi/{DRIVER}/{hashed}/globalmount"
+    )
+    assert publish["target_path"].endswith("/pods/uid-one/volumes/kubernetes.io~csi/pv-1/mount")
+    assert SystemMounter().below(node.directory) == []
+    assert not list((node.directory / "plugins").rglob("vol_data.json"))
+
+
+async def test_an_inline_volume_is_the_pods_alone_and_read_only_where_it_says(node: Node) -> None:
+    node.about(podInfoOnMount=True)
+    source = {
+        "driver": DRIVER,
+        "readOnly": True,
+        "nodePublishSecretRef": {"name": "key"},
+    }
+    secret = {"data": {"password": base64.b64encode(b"hidden").decode()}}
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        asked: Any = Request(pod("one"), "inline", "csi", source, node.objects)  # type: ignore[arg-type]
+        with pytest.raises(VolumeError, match='secret "key" not found in namespace "default"'):
+            await csi.volumes.prepare(asked)
+        node.objects[ObjectKey("", "secrets", "default", "key")] = secret
+        found = await csi.volumes.prepare(asked)
+        assert found.read_only
+        with pytest.raises(OSError, match="Read-only"):
+            Path(found.path, "x").write_text("x")
+        await csi.volumes.remove("uid-one")
+    publish = node.control.calls("NodePublishVolume")[0]
+    assert publish["secrets"] == {"password": "hidden"}
+    assert publish["volume_context"]["csi.storage.k8s.io/ephemeral"] == "true"
+    assert publish["volume_id"] == f"csi-{digest('uid-oneinline')}"
+    assert "NodeStageVolume" not in node.calls()
+
+
+async def test_a_driver_that_wants_attaching_is_asked_only_when_the_volume_is_attached(
+    node: Node,
+) -> None:
+    node.about(attachRequired=True)
+    name = f"csi-{digest('v1' + DRIVER + NODE)}"
+    key = ObjectKey("storage.k8s.io", "volumeattachments", "", name)
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        with pytest.raises(VolumeError, match=f"no VolumeAttachment {name} yet"):
+            await csi.volumes.prepare(persistent(node, pod("one")))
+        node.objects[key] = {
+            "status": {"attached": False, "attachError": {"message": "disk is busy"}}
+        }
+        with pytest.raises(VolumeError, match="disk is busy"):
+            await csi.volumes.prepare(persistent(node, pod("one")))
+        assert node.calls() == []
+        node.objects[key] = {
+            "status": {"attached": True, "attachmentMetadata": {"device": "/dev/x"}}
+        }
+        await csi.volumes.prepare(persistent(node, pod("one")))
+        await csi.volumes.remove("uid-one")
+    assert node.control.calls("NodeStageVolume")[0]["publish_context"] == {"device": "/dev/x"}
+
+
+async def test_after_a_restart_and_without_objects_what_was_mounted_is_used_and_let_go(
+    node: Node,
+) -> None:
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        before = await csi.volumes.prepare(persistent(node, pod("one")))
+    node.programs[0].kill()
+    async with node.agent() as csi:
+        assert await csi.volumes.prepare(persistent(node, pod("one"))) == before
+        with pytest.raises(VolumeError, match="not found in the list of registered CSI drivers"):
+            await csi.volumes.remove("uid-one")
+        node.start_driver()
+        await node.registered()
+        node.objects.clear()
+        await csi.volumes.remove("uid-one")
+    assert SystemMounter().below(node.directory) == []
+    assert node.calls().count("NodeStageVolume") == 1
+
+
+async def test_after_a_reboot_a_volume_is_mounted_anew_and_a_gone_pods_is_just_forgotten(
+    node: Node,
+) -> None:
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        await csi.volumes.prepare(persistent(node, pod("one")))
+        await csi.volumes.prepare(persistent(node, pod("two"), volumeHandle="v2"))
+    for point in SystemMounter().below(node.directory):
+        SystemMounter().unmount(point)
+    node.programs[0].kill()
+    async with node.agent() as csi:
+        await csi.volumes.remove("uid-two")
+        with pytest.raises(VolumeError, match="not found in the list"):
+            await csi.volumes.prepare(persistent(node, pod("one")))
+        node.start_driver()
+        await node.registered()
+        found = await csi.volumes.prepare(persistent(node, pod("one")))
+        assert SystemMounter().below(Path(found.path))
+        await csi.volumes.remove("uid-one")
+    assert not list(node.directory.rglob("vol_data.json"))
+
+
+async def test_what_a_crash_left_staged_for_nobody_is_unstaged_when_its_driver_comes(
+    node: Node,
+) -> None:
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        await csi.volumes.prepare(persistent(node, pod("one")))
+    published = node.directory / "pods" / "uid-one"
+    remove_all(SystemMounter(), published)
+    async with node.agent():
+        await node.registered()
+        await asyncio.to_thread(
+            wait_until, lambda: "NodeUnstageVolume" in node.calls(), 15, "it is unstaged"
+        )
+        await asyncio.sleep(0.2)
+    assert not list(node.directory.rglob("vol_data.json"))
+
+
+async def test_a_claim_that_grows_is_told_to_the_driver_once(node: Node) -> None:
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        await csi.volumes.prepare(persistent(node, pod("one")))
+        grown = persistent(node, pod("one"), size="2Gi")
+        csi.volumes.refresh(grown)
+        await asyncio.to_thread(
+            wait_until, lambda: "NodeExpandVolume" in node.calls(), 15, "it is expanded"
+        )
+        await csi.volumes.prepare(grown)
+        await csi.volumes.remove("uid-one")
+    assert node.calls().count("NodeExpandVolume") == 1
+
+
+@pytest.mark.parametrize("method", ["NodeStageVolume", "NodePublishVolume"])
+async def test_a_driver_that_fails_or_dies_at_a_step_is_asked_again_and_leaves_nothing(
+    node: Node, method: str
+) -> None:
+    node.control.write(faults={method: "the disk is on fire"})
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        with pytest.raises(VolumeError, match=r"rpc error from csi\.example: the disk is on fire"):
+            await csi.volumes.prepare(persistent(node, pod("one")))
+        node.control.write(faults={method: "die"})
+        with pytest.raises(VolumeError, match=r"rpc error from csi\.example"):
+            await csi.volumes.prepare(persistent(node, pod("one")))
+        node.control.write(faults={})
+        node.start_driver()
+
+        async def until_removed() -> None:
+            while True:
+                try:
+                    await csi.volumes.remove("uid-one")
+                except VolumeError:
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+
+        await asyncio.wait_for(until_removed(), 15)
+    assert SystemMounter().below(node.directory) == []
+    assert not list(node.directory.rglob("vol_data.json"))
+
+
+class Crash(BaseException):
+    """The agent ends here."""
+
+
+@pytest.mark.parametrize("point", [one for one in fault_points.names() if one.startswith("csi.")])
+async def test_an_agent_that_dies_at_any_step_leaves_nothing_that_the_next_one_does_not_undo(
+    node: Node, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    reached = []
+
+    def crash(name: str) -> None:
+        if name == point and not reached:
+            reached.append(name)
+            raise Crash
+
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        monkeypatch.setattr(faults, "reached", crash)
+        try:
+            await csi.volumes.prepare(persistent(node, pod("one")))
+            await csi.volumes.remove("uid-one")
+        except Crash:
+            pass
+    assert reached == [point]
+    async with node.agent() as csi:
+        await node.registered()
+        found = await csi.volumes.prepare(persistent(node, pod("one")))
+        assert SystemMounter().below(Path(found.path))
+        await csi.volumes.remove("uid-one")
+        await asyncio.sleep(0.2)
+    assert SystemMounter().below(node.directory) == []
+    assert not list(node.directory.rglob("vol_data.json"))
+
+
+async def test_a_driver_that_hangs_holds_up_no_other_volume(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kedge.edge.kubelet.csi.source.CALL_SECONDS", 2.0)
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        node.control.write(faults={"NodeStageVolume": "hang"})
+        hanging = asyncio.ensure_future(csi.volumes.prepare(persistent(node, pod("one"))))
+        await asyncio.to_thread(
+            wait_until, lambda: "NodeStageVolume" in node.calls(), 15, "it hangs"
+        )
+        node.control.write(faults={})
+        other = persistent(node, pod("two"), volumeHandle="v2")
+        await asyncio.wait_for(csi.volumes.prepare(other), 1.5)
+        with pytest.raises(VolumeError, match="no answer within 2000 ms"):
+            await hanging
+        await csi.volumes.remove("uid-one")
+        await csi.volumes.remove("uid-two")
+
+
+async def test_a_version_that_is_not_spoken_is_refused_and_the_driver_is_told(node: Node) -> None:
+    node.control.write(versions=["0.3.0"])
+    async with node.agent():
+        node.start_driver()
+        await asyncio.to_thread(wait_until, lambda: node.control.calls("Notify"), 15, "an answer")
+    told = node.control.calls("Notify")[0]
+    assert not told["registered"]
+    assert "wanted a version 1.x of CSI: 0.3.0" in told["error"]
