@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kedge.edge import link, memory
+from kedge.edge import link, memory, plugging
 from kedge.edge.config import MARKER, EdgeConfig, parse_taint
 from kedge.edge.kubelet.events import Recorder
 from kedge.edge.kubelet.images import Images
@@ -112,6 +112,7 @@ class Agent:
             local_path=self.local_path,
         )
         self.upkeep = Upkeep(config, self.recorder)
+        self.plugins = plugging.plugins(config, runtime, self.cri, self.recorder)
         parallel = config.sandbox_parallelism or default_parallelism()
         tools = Tools(
             runtime=self.cri,
@@ -131,6 +132,7 @@ class Agent:
             start_limit=asyncio.Semaphore(parallel),
             log_ended=server.log_ended,
             cgroups=self.upkeep.cgroups,
+            devices=self.plugins,
             others=lambda uid: self.pods.others(uid),  # noqa: PLW0108 - no pods yet
             room=lambda: self.pods.room(),  # noqa: PLW0108 - as above
             refusal=lambda pod: self.upkeep.pressure.refusal(pod),  # noqa: PLW0108 - as above
@@ -157,6 +159,8 @@ class Agent:
             bridge=self.bridge,
         )
         self.upkeep.attach(tools, self.pods, self.node)
+        if self.plugins is not None:
+            plugging.connect(self, self.plugins, config)
         self.routes = Routes(server, self.pods, tools, lambda: self.node.problem, config)
         self.link = link.open_link(config, runtime, store, server)
         self._runtime = runtime
@@ -199,6 +203,8 @@ class Agent:
             if self.bridge is not None:
                 await self.bridge.ensure()
             self.upkeep.run(group)
+            if self.plugins is not None:
+                group.create_task(self.plugins.run())
             group.create_task(self.pods.run())
             if self.static is not None:
                 group.create_task(self.static.run())

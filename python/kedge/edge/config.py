@@ -87,6 +87,9 @@ class EdgeConfig:
         shutdown_grace_period_seconds: how long a shutdown of the machine waits for pods to end, by a
             lock of systemd-logind; 0 takes none. SIGPWR ends pods all the same, then in 30 s.
         shutdown_grace_period_critical_pods_seconds: the part of it that is kept for critical pods.
+        plugins: whether CSI drivers and device plugins may come, and monitoring agents ask for pods' devices.
+        kubelet_dir: where they come: device-plugins, plugins_registry, plugins and pod-resources are below
+            it; dataDir if not given; /var/lib/kubelet for plugins that know no other place.
         store_durable: whether a commit waits for the disk.
         static_pod_path: a directory with a manifest per static pod, which runs without any cloud; looked
             at every 2 s. None by default: whoever may write there decides what this node runs.
@@ -141,6 +144,8 @@ class EdgeConfig:
     minimum_dead_container_age_seconds: int = 0
     shutdown_grace_period_seconds: int = 0
     shutdown_grace_period_critical_pods_seconds: int = 0
+    plugins: bool = True
+    kubelet_dir: str = ""
     store_durable: bool = True
     static_pod_path: str = ""
     log_level: str = "INFO"
@@ -186,6 +191,8 @@ class EdgeConfig:
         if not 0 < self.max_parallel_image_pulls <= 100:
             got = self.max_parallel_image_pulls
             raise ValueError(f"maxParallelImagePulls: got: {got}, wanted: 1 to 100")
+        if self.kubelet_dir and not self.kubelet_dir.startswith("/"):
+            raise ValueError(f"kubeletDir: got: {self.kubelet_dir!r}, wanted: an absolute path")
         if not 0 < self.max_pods <= 1000:
             raise ValueError(f"maxPods: got: {self.max_pods}, wanted: 1 to 1000")
         self._check_resources()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kedge import faults
 from kedge.edge.kubelet import (
     containers,
+    device_admission,
     images,
     lifecycle,
     logs,
@@ -98,6 +99,8 @@ class Actions:
         """Gives every volume its path; a missing object waits for it to come."""
         worker, changes = self._worker, self._worker.object_changes
         self.say_unhonoured()
+        if not await device_admission.admitted(worker):
+            return
         if __debug__:
             faults.point("pod.volumes.asked")
         try:
@@ -456,6 +459,7 @@ class Actions:
         if __debug__:
             faults.point("pod.volumes.removed")
         remains.remove(self._tools.paths, self._tools.cgroups, worker.uid)
+        device_admission.release(worker)
         worker.is_cleaned = True
         if not worker.is_gone:
             self._tools.reporter.pod_deleted(worker.pod)

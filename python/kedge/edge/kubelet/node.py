@@ -190,7 +190,8 @@ class NodeReporter:
         bridge: the node's own pod network, if it is to have one.
         clock: seconds since the epoch.
 
-    ``pressures`` is asked for the node's pressure conditions; with ``images`` the largest are reported;
+    ``devices`` is asked for capacity and allocatable of what device plugins offer, ``places`` for labels
+    and annotations that volumes' drivers give the node, ``pressures`` for its pressure conditions; with ``images`` the largest are reported;
     while there is ``closing`` the node is not ready for that reason.
     """
 
@@ -218,8 +219,11 @@ class NodeReporter:
         self._said = ""
         self._said_at = 0.0
         self._registered = ""
+        self._places: tuple[dict[str, str], dict[str, str]] = ({}, {})
         self._now = asyncio.Event()
         self.pressures: Callable[[], list[node_info.Pressure]] = list
+        self.devices: Callable[[], tuple[dict[str, str], dict[str, str]]] = lambda: ({}, {})
+        self.places: Callable[[], tuple[dict[str, str], dict[str, str]]] = lambda: ({}, {})
         self.images: Images | None = None
         self._listed: list[Status] = []
         self._images_seen = -1
@@ -265,8 +269,11 @@ class NodeReporter:
         status["images"] = await self._list_images(now)
         if self._storage is not None:
             status = self._storage.describe(status)
+        capacity, allocatable = self.devices()
+        status["capacity"] |= capacity
+        status["allocatable"] |= allocatable
         said = json.dumps([_without_heartbeat(status)])
-        if said == self._said and now < self._said_at + REPORT_SECONDS:
+        if said == self._said and now < self._said_at + REPORT_SECONDS and not self._is_moved():
             return
         self._said, self._said_at = said, now
         self._register(info, status)
@@ -286,10 +293,21 @@ class NodeReporter:
                 self._listed = image_list(await self._runtime.list_images())
         return self._listed
 
+    def _is_moved(self) -> bool:
+        """Whether drivers say something else of the node's place than they did."""
+        before, self._places = self._places, self.places()
+        return before != self._places
+
     def _register(self, info: node_info.NodeInfo, status: Status) -> None:
         node = node_object(self._registration, info, status)
         if self._storage is not None:
             node["metadata"]["annotations"] = {local_path.DIRECTORY: str(self._storage.path)}
+        labels, annotations = self.places()
+        node["metadata"]["labels"] |= labels
+        if annotations:
+            node["metadata"]["annotations"] = (
+                node["metadata"].get("annotations") or {}
+            ) | annotations
         identity = json.dumps([node["metadata"], node["spec"]])
         if identity != self._registered:
             self._registered = identity

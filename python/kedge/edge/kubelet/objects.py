@@ -67,6 +67,8 @@ def any_of(key: ObjectKey) -> ObjectKey:
 
 
 _VOLUMES = ObjectKey("", "persistentvolumes", "", "")
+_ATTACHMENTS = ObjectKey("storage.k8s.io", "volumeattachments", "", "")
+_DRIVERS = ObjectKey("storage.k8s.io", "csidrivers", "", "")
 _BUNDLES = ObjectKey("certificates.k8s.io", "clustertrustbundles", "", "")
 
 
@@ -91,8 +93,13 @@ def references(pod: Pod) -> frozenset[ObjectKey]:
             if "clusterTrustBundle" in source:
                 found.add(_BUNDLES)
         claim = _claim(pod, volume)
+        if "csi" in volume:
+            found.add(_DRIVERS)
+            held = volume["csi"].get("nodePublishSecretRef") or {}
+            found.add(secret(namespace, held.get("name", "")))
         if claim:
-            found.update((_VOLUMES, ObjectKey("", "persistentvolumeclaims", namespace, claim)))
+            claim_key = ObjectKey("", "persistentvolumeclaims", namespace, claim)
+            found.update((_VOLUMES, _ATTACHMENTS, _DRIVERS, claim_key))
     for kind in ("initContainers", "containers", "ephemeralContainers"):
         for container in spec.get(kind) or []:
             found.update(_environment(namespace, container))

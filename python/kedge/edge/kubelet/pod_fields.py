@@ -326,7 +326,7 @@ TABLE: dict[str, dict[str, tuple[Any, ...]]] = {
         "cephfs": (REFUSED, _GONE),
         "cinder": (REFUSED, _GONE),
         "configMap": (YES, "", "ConfigMapVolumeSource"),
-        "csi": (REFUSED, "by the node: FailedMount"),
+        "csi": (YES, "by its driver, which must run on the node", "CSIVolumeSource"),
         "downwardAPI": (YES, "", "DownwardAPIVolumeSource"),
         "emptyDir": (YES, "", "EmptyDirVolumeSource"),
         "ephemeral": (YES, "a claim of the pod's own", "EphemeralVolumeSource"),
@@ -407,6 +407,13 @@ TABLE: dict[str, dict[str, tuple[Any, ...]]] = {
         "mode": (YES, ""),
         "path": (YES, ""),
         "resourceFieldRef": (YES, "", "ResourceFieldSelector"),
+    },
+    "CSIVolumeSource": {
+        "driver": (YES, ""),
+        "fsType": (YES, ""),
+        "nodePublishSecretRef": (YES, "", "LocalObjectReference"),
+        "readOnly": (YES, ""),
+        "volumeAttributes": (YES, ""),
     },
     "EmptyDirVolumeSource": {
         "medium": (YES, "huge pages where the kernel has them; else: FailedMount"),

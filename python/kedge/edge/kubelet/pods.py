@@ -45,6 +45,8 @@ _WATCHED = [
     ("", "persistentvolumes"),
     ("certificates.k8s.io", "clustertrustbundles"),
     objects.RUNTIME_CLASSES,
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "volumeattachments"),
 ]
 
 STATIC = "static"

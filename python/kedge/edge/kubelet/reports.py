@@ -131,6 +131,11 @@ class Reporter:
         report = {"metadata": {"name": self._node}, "status": status}
         self._put(ObjectKey("", "nodes/status", "", self._node), report, urgent=True)
 
+    def csi_node(self, drivers: list[dict[str, Any]]) -> None:
+        """Reports the node's CSI drivers: what its CSINode is to say."""
+        report = {"metadata": {"name": self._node}, "spec": {"drivers": drivers}}
+        self._put(ObjectKey("", "csinodes", "", self._node), report, urgent=True)
+
     def _put(self, key: ObjectKey, report: dict[str, Any], *, urgent: bool) -> None:
         self._dirty[key] = json.dumps(report, separators=(",", ":")).encode()
         if urgent:

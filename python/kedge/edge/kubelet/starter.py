@@ -24,7 +24,7 @@ from kedge.edge.kubelet import (
 from kedge.edge.kubelet.environment import ContainerConfigError, environment
 from kedge.edge.kubelet.security import CreateContainerError
 from kedge.edge.kubelet.state import Container, ContainerState, Pod, Sandbox
-from kedge.errors import RuntimeFailure
+from kedge.errors import KedgeError, RuntimeFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -169,6 +169,7 @@ class Starter:
         if __debug__:
             faults.point("container.files.made")
         try:
+            config = await self._with_devices(pod, container, config)
             container_id = await runtime.create_container(
                 sandbox.id, config, containers.sandbox_config(pod, layout, sandbox.attempt)
             )
@@ -213,6 +214,27 @@ class Starter:
         name = sandboxing.handler(pod, self._tools.objects, self._tools.facts.abilities)
         found = handlers.get(name)
         return found is not None and found.recursive_read_only
+
+    async def _with_devices(
+        self, pod: Pod, container: dict[str, Any], config: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The same with what the container's devices need.
+
+        Raises:
+            ContainerConfigError: a plugin or a CDI file does not let it start.
+        """
+        devices = self._tools.devices
+        if devices is None:
+            return config
+        try:
+            edits = await devices.edits(pod, container)
+        except KedgeError as error:
+            raise ContainerConfigError(str(error)) from error
+        if edits is None:
+            return config
+        from kedge.edge.kubelet.devices.edits import apply  # noqa: PLC0415 - few containers have any
+
+        return apply(config, edits)
 
     def _config(  # noqa: PLR0917 - all of it goes in
         self,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kedge.edge.kubelet.cgroups import Cgroups
+    from kedge.edge.kubelet.device_admission import DeviceSource
     from kedge.edge.kubelet.events import Recorder
     from kedge.edge.kubelet.images import Images
     from kedge.edge.kubelet.objects import Objects
@@ -133,7 +134,8 @@ class Tools:
 
     ``log_ended`` is told the ids of containers that have ended, for those who follow their logs.
     ``others`` gives the pods that run here beside the one of that UID; ``room`` is told when one of
-    them takes less; ``refusal`` says why a new pod may not start now. Without ``cgroups`` the runtime puts pods where it likes.
+    them takes less; ``refusal`` says why a new pod may not start now. Without
+    ``cgroups`` the runtime puts pods where it likes; without ``devices`` there are no device plugins.
     """
 
     runtime: ContainerRuntime
@@ -150,6 +152,7 @@ class Tools:
     log_ended: Callable[[str], None] = lambda _: None
     host_ports: HostPorts = field(default_factory=HostPorts)
     cgroups: Cgroups | None = None
+    devices: DeviceSource | None = None
     others: Callable[[str], list[Pod]] = lambda _: []
     room: Callable[[], None] = lambda: None
     refusal: Callable[[Pod], str] = lambda _: ""

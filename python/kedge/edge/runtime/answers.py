@@ -109,6 +109,14 @@ def own_images(found: dict[str, Any]) -> set[str]:
     return {image} if isinstance(image, str) and image else set()
 
 
+def cdi(found: dict[str, Any]) -> bool | None:
+    """Of the configuration in a verbose ``StatusResponse`` of containerd; None if it is not there."""
+    try:
+        return bool(json.loads(found["info"]["config"])["enableCDI"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def sandboxes(found: dict[str, Any]) -> list[SandboxInfo]:
     """Of ``ListPodSandboxResponse``."""
     return [sandbox(one) for one in found["items"]]

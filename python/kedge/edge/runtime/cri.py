@@ -155,6 +155,21 @@ class CriRuntime:
         """Which network pods get, and what that can do."""
         return answers.network(await self.call("Status", {"verbose": True}))
 
+    async def knows_cdi(self) -> bool:
+        """Whether the runtime takes ``cdi_devices``: containerd since 1.7 where it is switched on, others do."""
+        found = await self.version()
+        if found.name != "containerd":
+            return True
+        numbers = found.version.removeprefix("v").split(".")[:2]
+        try:
+            major, minor = (int(one) for one in numbers)
+        except ValueError:
+            return False
+        if (major, minor) < (1, 7):
+            return False
+        switched_on = answers.cdi(await self.call("Status", {"verbose": True}))
+        return major > 1 if switched_on is None else switched_on
+
     async def run_sandbox(self, config: dict[str, Any], handler: str = "") -> str:
         """Makes and starts a sandbox with one of the runtime's handlers; its id."""
         request = {"config": config, "runtime_handler": handler}

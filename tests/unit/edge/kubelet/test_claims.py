@@ -142,6 +142,8 @@ def test_changes_of_claims_volumes_and_bundles_concern_the_pods_that_use_them() 
         "persistentvolumeclaims/data",
         "persistentvolumeclaims/web-e",
         "persistentvolumes/",
+        "volumeattachments/",
+        "csidrivers/",
         "clustertrustbundles/",
     }
 

@@ -46,24 +46,33 @@ class Claims:
 
     async def prepare(self, request: Request) -> Prepared:
         """The claim's volume, ready to be used."""
+        inner = self._inner(request)
+        if inner.kind == "local" and inner.persistent_volume is not None:
+            prepared = self._local(request, inner.persistent_volume, read_only=inner.read_only)
+        else:
+            prepared = await self._source(inner.kind).prepare(inner)
+        return prepared._replace(read_only=prepared.read_only or inner.read_only)
+
+    def refresh(self, request: Request) -> None:
+        """A driver's volume may have grown; else nothing: what is in it is the pod's."""
+        try:
+            inner = self._inner(request)
+        except VolumeError:
+            return  # a running pod keeps what it has
+        if inner.kind == "csi":
+            self._source(inner.kind).refresh(inner)
+
+    def _inner(self, request: Request) -> Request:
+        """What is asked of the source of the claim's volume."""
         volume = self._volume(request)
         spec = volume["spec"]
         kind = next((name for name in spec if name not in _ABOUT), "")
-        read_only = bool(request.source.get("readOnly"))
-        if kind == "local":
-            prepared = self._local(request, volume, read_only=read_only)
-        else:
-            inner = request._replace(
-                kind=kind,
-                source=spec.get(kind) or {},
-                persistent_volume=volume,
-                read_only=read_only,
-            )
-            prepared = await self._source(kind).prepare(inner)
-        return prepared._replace(read_only=prepared.read_only or read_only)
-
-    def refresh(self, request: Request) -> None:
-        """Nothing: what is in it is the pod's."""
+        return request._replace(
+            kind=kind,
+            source=spec.get(kind) or {},
+            persistent_volume=volume,
+            read_only=bool(request.source.get("readOnly")),
+        )
 
     async def remove(self, uid: str) -> None:
         """Nothing: the data outlives the pod, and what was mounted is its source's to unmount."""
