@@ -23,6 +23,7 @@ RESOURCES = {
     "PersistentVolumeClaim": "persistentvolumeclaims",
 }
 CLUSTER_WIDE = {
+    "CSIDriver": ("storage.k8s.io", "csidrivers"),
     "RuntimeClass": ("node.k8s.io", "runtimeclasses"),
     "PersistentVolume": ("", "persistentvolumes"),
 }
