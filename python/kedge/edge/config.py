@@ -171,15 +171,8 @@ class EdgeConfig:
             raise ValueError(
                 f"metaserverPodAddress: got: {self.metaserver_pod_address!r}, wanted: an IP address"
             )
-        if self.local_volumes_dir and not self.local_volumes_dir.startswith("/"):
-            raise ValueError(
-                f"localVolumesDir: got: {self.local_volumes_dir!r}, wanted: an absolute path"
-            )
+        self._check_paths()
         check_log_limits(self.container_log_max_size, self.container_log_max_files)
-        if self.static_pod_path and not self.static_pod_path.startswith("/"):
-            raise ValueError(
-                f"staticPodPath: got: {self.static_pod_path!r}, wanted: an absolute path"
-            )
         if self.network:
             self._check_network()
         if self.allowed_unsafe_sysctls:
@@ -191,11 +184,18 @@ class EdgeConfig:
         if not 0 < self.max_parallel_image_pulls <= 100:
             got = self.max_parallel_image_pulls
             raise ValueError(f"maxParallelImagePulls: got: {got}, wanted: 1 to 100")
-        if self.kubelet_dir and not self.kubelet_dir.startswith("/"):
-            raise ValueError(f"kubeletDir: got: {self.kubelet_dir!r}, wanted: an absolute path")
         if not 0 < self.max_pods <= 1000:
             raise ValueError(f"maxPods: got: {self.max_pods}, wanted: 1 to 1000")
         self._check_resources()
+
+    def _check_paths(self) -> None:
+        for name, path in (
+            ("kubeletDir", self.kubelet_dir),
+            ("localVolumesDir", self.local_volumes_dir),
+            ("staticPodPath", self.static_pod_path),
+        ):
+            if path and not path.startswith("/"):
+                raise ValueError(f"{name}: got: {path!r}, wanted: an absolute path")
 
     def _check_resources(self) -> None:
         from kedge.edge.kubelet import reservations  # noqa: PLC0415 - they import this module's users
