@@ -147,7 +147,7 @@ def test_a_driver_that_fails_is_named_in_events_and_no_other_pod_notices(rig: Ri
     node.kill()
     events = [one["message"] for one in node.reports("events").values()]
     assert any(
-        f'volume "data": rpc error from {DRIVER}: the disk is on fire' in one for one in events
+        f'volume "data" : rpc error from {DRIVER}: the disk is on fire' in one for one in events
     )
 
 

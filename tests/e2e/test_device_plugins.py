@@ -122,7 +122,7 @@ def test_a_pod_that_wants_too_many_fails_with_the_kubelets_reason_and_the_rest_i
     assert status["reason"] == "UnexpectedAdmissionError"
     assert "Requested: 3, Available: " in status["message"]
     node.changed(deleted=(wanting("modest"),))
-    node.wait(lambda: not node.containerd.running_containers(), "the modest pod has gone", 60)
+    node.wait(lambda: not node.containerd.all_containers(), "the modest pod has gone", 60)
     node.changed(wanting("next", 2))
     node.wait(lambda: is_ready(node, "next"), "what the modest pod had is free", 60)
 
