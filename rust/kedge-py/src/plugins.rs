@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Python's `PluginClient` and `PluginServer`: thin wrappers over `kedge_core::plugins`.
 
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands paths over by value")]
+#![expect(clippy::too_many_arguments, reason = "a call is told all that it needs at once")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 
