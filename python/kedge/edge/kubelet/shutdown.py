@@ -33,6 +33,7 @@ NOT_READY = "node is shutting down"
 ASKED_SECONDS, ASKED_CRITICAL_SECONDS = 30, 10
 """When somebody asks for it on a node without settings for it."""
 POLL_SECONDS = 0.1
+QUIT_SECONDS = 2.0
 RETRY_SECONDS = 60.0
 SYSTEMD = Path("/run/systemd/system")
 _LOGIND = (
@@ -196,7 +197,10 @@ class Shutdown:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
-            await process.wait()
+            # To the end of its output, so that nothing of the pipe is left behind it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIT_SECONDS):
+                    await process.communicate()
 
 
 def has_systemd() -> bool:
