@@ -87,9 +87,10 @@ class Containerd:
             _kill(pid)
         wait_until(lambda: not self.shims(), 10, "the shims are gone")
         unmount_below(self.directory)
-        subprocess.run(
-            ["ip", "link", "delete", self.bridge], capture_output=True, check=False, env=_env()
-        )
+        # An agent that was killed leaves the MetaServer's address behind.
+        address = ["ip", "address", "delete", f"{self.link_local}/32", "dev", "lo"]
+        for words in (["ip", "link", "delete", self.bridge], address):
+            subprocess.run(words, capture_output=True, check=False, env=_env())
         for name in (
             "root",
             "state",
