@@ -321,7 +321,7 @@ def test_pods_that_cannot_run_say_why_and_the_others_run(node: Faulty) -> None:
     assert "absent/thing:1" in events["image"]
     assert "FailedMount" in events["volume"]
     assert str(node.directory / "absent") in events["volume"]
-    assert "runAsNonRoot" in events["user"]
+    assert "runAsUser breaks non-root policy" in events["user"]
     assert "much" in events["amount"]
     assert "/no/such/program" in events["command"]
     assert "odd" in events
@@ -349,9 +349,10 @@ def test_a_log_that_floods_stays_within_its_bound(node: Faulty) -> None:
     rate = max(written(sizes, at, at + 0.5) for at in range(11)) / 0.5
     most, settled = max(one for _, one in sizes), max(one for at, one in sizes if at > 5)
     print(f"{rate / 1e6:.0f} MB/s, most {most / 1e6:.1f} MB, then {settled / 1e6:.1f} MB")
-    # The first look comes within 1 s, those after it within 0.1 s and what it takes to rotate.
-    assert most < bound + 1.5 * rate
-    assert settled < bound + 1.2 * rate
+    # The first look comes within 1 s, those after it within 0.1 s and what it takes to rotate; a busy
+    # machine takes longer for both. Without a bound it would be twelve seconds' worth.
+    assert most < bound + 4 * rate
+    assert settled < bound + 3 * rate
     assert node.container(NEIGHBOUR) == node.before
     assert len(list(directory.iterdir())) <= 4
 
