@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import orjson
 
+from kedge.api import static_pods
 from kedge.api.keys import ObjectKey
 from kedge.errors import Forbidden, NotFound
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 GROUP = "rbac.authorization.k8s.io"
+CLOUD = "kedge:cloud"
 
 
 class User(NamedTuple):
@@ -76,6 +78,23 @@ class Access:
     def lacks(self, user: User, namespace: str, rules: Sequence[Object]) -> list[str]:
         """What of some rules a user does not have, in words; empty when he has all."""
         return ["*"] if self.decider is None else self.decider.lacks(user, namespace, rules)
+
+
+def check_cloud(kind: Kind, new: Object, user: User) -> None:
+    """Lets the cloud create no pods but the mirrors of a node's static ones.
+
+    Raises:
+        Forbidden: it is another pod.
+    """
+    if CLOUD not in user.groups or (kind.group, kind.resource) != ("", "pods"):
+        return
+    is_mirror = static_pods.MIRROR in (new["metadata"].get("annotations") or {})
+    if not is_mirror or not new.get("spec", {}).get("nodeName"):
+        name = new["metadata"].get("name", "")
+        raise Forbidden(
+            f'pods "{name}" is forbidden: User {user.name!r} may create mirror pods only',
+            {"name": name, "kind": "pods"},
+        )
 
 
 class Escalation:

@@ -24,6 +24,7 @@ from kedge.api.keys import ObjectKey
 from kedge.api.kinds import Kind, find
 from kedge.api.meta import timestamp
 from kedge.cluster.apiserver import allocation, deletion, failures, strategies
+from kedge.cluster.apiserver.access import check_cloud
 from kedge.cluster.apiserver.admission import Admission
 from kedge.cluster.apiserver.allocation import Allocator
 from kedge.cluster.apiserver.deletion import DeleteOptions
@@ -368,7 +369,11 @@ class Registry:
     # --- how writes are carried out
 
     def _guard(self, kind: Kind, new: Object, old: Object | None, options: WriteOptions) -> None:
-        if self.escalation is not None and options.user is not None:
+        if options.user is None:
+            return
+        if old is None:
+            check_cloud(kind, new, options.user)
+        if self.escalation is not None:
             self.escalation.check(kind, new, old, options.user)
 
     def _read(self, kind: Kind, key: ObjectKey) -> tuple[bytes, int]:

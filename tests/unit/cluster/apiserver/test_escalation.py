@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from kedge.api import static_pods
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver.access import GROUP, Access, Escalation, User
 from kedge.cluster.apiserver.registry import WriteOptions
@@ -91,3 +92,13 @@ async def test_nobody_gives_anything_before_the_server_listens(registry):
     registry.escalation = Escalation(Access(), registry.store)
     with pytest.raises(Forbidden):
         await registry.create(key("roles", "r"), role(READ_PODS), WRITER)
+
+
+async def test_the_cloud_creates_mirrors_of_static_pods_and_no_other_pods(registry):
+    cloud = WriteOptions(user=User("kedge-cloud", ("kedge:cloud",)))
+    key = ObjectKey("", "pods", "default", "p")
+    spec = {"nodeName": "n", "containers": [{"name": "c", "image": "i:1"}]}
+    with pytest.raises(Forbidden, match="mirror pods only"):
+        await registry.create(key, {"metadata": {"name": "p"}, "spec": spec}, cloud)
+    metadata = {"name": "p", "annotations": {static_pods.MIRROR: "u"}}
+    await registry.create(key, {"metadata": metadata, "spec": spec}, cloud)
