@@ -14,7 +14,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::spdy::{self, Encoder, Frame};
-use super::websocket::{BLOCK, CLOSE, goodbye, lost};
+use super::websocket::{BLOCK, CLOSE, goodbye, lost, up};
 use crate::kubeapi::query::Query;
 use crate::kubeapi::status::Failure;
 use crate::{Error, Result};
@@ -85,53 +85,28 @@ where
         }
     }
     to_node.flush().await?;
+    let to_frame = |channel: u8, rest: &[u8]| input(ports.len(), has_close, channel, rest);
     let (pings, answers) = mpsc::channel(PINGS);
     tokio::select! {
-        ended = up(from_client, to_node, answers, ports.len(), has_close) => ended,
+        ended = up(from_client, to_node, answers, to_frame) => ended,
         ended = down(from_node, to_client, pings, ports.len(), has_close) => ended,
     }
 }
 
-async fn up<W: AsyncWrite + Unpin>(
-    mut client: impl futures_util::Stream<Item = std::result::Result<Message, WsError>> + Unpin,
-    mut node: W,
-    mut pings: mpsc::Receiver<Vec<u8>>,
-    ports: usize,
-    has_close: bool,
-) -> Result<()> {
+/// What a client's message is to the node: data of one of `ports` ports, or its end.
+fn input(ports: usize, has_close: bool, channel: u8, rest: &[u8]) -> Option<Vec<u8>> {
     let stream_of = |channel: u8| {
         let place = usize::from(channel / 2);
         (channel.is_multiple_of(2) && place < ports).then(|| streams(place).1)
     };
-    loop {
-        let message = tokio::select! {
-            message = client.next() => message,
-            Some(ping) = pings.recv() => {
-                node.write_all(&ping).await?;
-                node.flush().await?;
-                continue;
-            }
-        };
-        let Some(message) = message else { return Ok(()) };
-        let data = match message.map_err(lost)? {
-            Message::Binary(data) => data,
-            Message::Text(text) => text.into(),
-            Message::Close(_) => return Ok(()),
-            _ => continue,
-        };
-        let frame = match data.split_first() {
-            Some((&CLOSE, [channel])) if has_close => {
-                stream_of(*channel).map(|stream| spdy::data(stream, b"", true))
-            }
-            Some((channel, rest)) if !rest.is_empty() => {
-                stream_of(*channel).map(|stream| spdy::data(stream, rest, false))
-            }
-            _ => None,
-        };
-        if let Some(frame) = frame {
-            node.write_all(&frame).await?;
-            node.flush().await?;
+    match (channel, rest) {
+        (CLOSE, [channel]) if has_close => {
+            stream_of(*channel).map(|stream| spdy::data(stream, b"", true))
         }
+        (channel, rest) if !rest.is_empty() => {
+            stream_of(channel).map(|stream| spdy::data(stream, rest, false))
+        }
+        _ => None,
     }
 }
 
@@ -235,7 +210,8 @@ mod tests {
         let client = futures_util::stream::iter(messages);
         let mut node = Vec::new();
         let (_pings, answers) = mpsc::channel(1);
-        up(client, &mut node, answers, 1, true).await.unwrap();
+        let to_frame = |channel: u8, rest: &[u8]| input(1, true, channel, rest);
+        up(client, &mut node, answers, to_frame).await.unwrap();
         assert_eq!(node, [spdy::data(3, b"in", false), spdy::data(3, b"", true)].concat());
     }
 }

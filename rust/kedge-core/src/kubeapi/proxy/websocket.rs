@@ -202,22 +202,36 @@ where
         to_node.write_all(&encoder.open(*stream, "streamtype", name(*channel))?).await?;
     }
     to_node.flush().await?;
+    let to_frame = |channel: u8, rest: &[u8]| input(&channels, channel, rest);
     let (pings, answers) = mpsc::channel(PINGS);
     tokio::select! {
-        ended = up(from_client, to_node, answers, &channels) => ended,
+        ended = up(from_client, to_node, answers, to_frame) => ended,
         ended = down(from_node, to_client, pings, &channels) => ended,
     }
 }
 
-async fn up<W: AsyncWrite + Unpin>(
-    mut client: impl Stream<Item = std::result::Result<Message, WsError>> + Unpin,
-    mut node: W,
-    mut pings: mpsc::Receiver<Vec<u8>>,
-    channels: &[(u32, u8)],
-) -> Result<()> {
+/// What a client's message is to the node: nothing of other channels than those it may write to.
+fn input(channels: &[(u32, u8)], channel: u8, rest: &[u8]) -> Option<Vec<u8>> {
     let stream_of = |wanted: u8| {
         channels.iter().find(|(_, channel)| *channel == wanted).map(|(stream, _)| *stream)
     };
+    match (channel, rest) {
+        (CLOSE, [STDIN]) => stream_of(STDIN).map(|stream| spdy::data(stream, b"", true)),
+        (STDIN | RESIZE, rest) if !rest.is_empty() => {
+            stream_of(channel).map(|stream| spdy::data(stream, rest, false))
+        }
+        _ => None,
+    }
+}
+
+/// Carries a client's messages to the node, each as the frame that `frame_of` makes of its channel
+/// and the rest of it, and answers the node's pings between them.
+pub(super) async fn up<W: AsyncWrite + Unpin>(
+    mut client: impl Stream<Item = std::result::Result<Message, WsError>> + Unpin,
+    mut node: W,
+    mut pings: mpsc::Receiver<Vec<u8>>,
+    frame_of: impl Fn(u8, &[u8]) -> Option<Vec<u8>>,
+) -> Result<()> {
     loop {
         let message = tokio::select! {
             message = client.next() => message,
@@ -236,14 +250,7 @@ async fn up<W: AsyncWrite + Unpin>(
             _ => continue,
         };
         let Some((channel, rest)) = data.split_first() else { continue };
-        let frame = match (*channel, rest) {
-            (CLOSE, [STDIN]) => stream_of(STDIN).map(|stream| spdy::data(stream, b"", true)),
-            (STDIN | RESIZE, rest) if !rest.is_empty() => {
-                stream_of(*channel).map(|stream| spdy::data(stream, rest, false))
-            }
-            _ => None,
-        };
-        if let Some(frame) = frame {
+        if let Some(frame) = frame_of(*channel, rest) {
             node.write_all(&frame).await?;
             node.flush().await?;
         }
@@ -359,7 +366,8 @@ mod tests {
         let client = futures_util::stream::iter(messages.map(Ok));
         let mut node = Vec::new();
         let (_pings, answers) = mpsc::channel(1);
-        up(client, &mut node, answers, &channels(BOTH)).await.unwrap();
+        let to_frame = |channel: u8, rest: &[u8]| input(&channels(BOTH), channel, rest);
+        up(client, &mut node, answers, to_frame).await.unwrap();
         let wanted = [spdy::data(3, b"in", false), spdy::data(3, b"", true)].concat();
         assert_eq!(node, wanted, "there is no terminal to resize");
     }
