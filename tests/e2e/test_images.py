@@ -38,11 +38,7 @@ def system() -> Iterator[System]:
 @pytest.fixture
 def kubectl(system: System) -> Iterator[Kubectl]:
     found = Kubectl(newer(), system.kubeconfig, "default", system.directory)
-    wait_until(
-        lambda: found.run("get", "serviceaccount", "default", code=None).returncode == 0,
-        20,
-        "the namespace has its ServiceAccount",
-    )
+    found.wait_for_account()
     yield found
     found("delete", "pods", "--all", "--wait=true")
 

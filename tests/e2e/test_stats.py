@@ -63,11 +63,7 @@ def kubectl() -> Iterator[Kubectl]:
                 ],
             },
         }
-        wait_until(
-            lambda: found.run("get", "serviceaccount", "default", code=None).returncode == 0,
-            20,
-            "the namespace has its ServiceAccount",
-        )
+        found.wait_for_account()
         found("create", "-f", "-", stdin=json.dumps(busy))
         wait_until(
             lambda: "done" in found.run("logs", "busy", "-c", "fill", code=None).stdout,

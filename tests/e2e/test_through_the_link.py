@@ -69,7 +69,7 @@ def run(kubectl: Kubectl) -> Iterator[Any]:
 
     def create(one: dict[str, Any]) -> str:
         name = str(one["metadata"]["name"])
-        wait_until(lambda: has_account(kubectl), 20, "the namespace has its ServiceAccount")
+        kubectl.wait_for_account()
         kubectl("create", "-f", "-", stdin=json.dumps(one))
         made.append(name)
         wait_until(lambda: phase(kubectl, name) == "Running", 30, f"{name} runs")
@@ -78,10 +78,6 @@ def run(kubectl: Kubectl) -> Iterator[Any]:
     yield create
     for name in made:
         kubectl("delete", "pod", name, "--wait=true")
-
-
-def has_account(kubectl: Kubectl) -> bool:
-    return kubectl.run("get", "serviceaccount", "default", code=None).returncode == 0
 
 
 def phase(kubectl: Kubectl, name: str) -> str:

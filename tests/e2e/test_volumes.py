@@ -37,11 +37,7 @@ def system() -> Iterator[System]:
 @pytest.fixture(scope="module")
 def kubectl(system: System) -> Kubectl:
     found = Kubectl(newer(), system.kubeconfig, "default", system.directory)
-    wait_until(
-        lambda: found.run("get", "serviceaccount", "default", code=None).returncode == 0,
-        20,
-        "the namespace has its ServiceAccount",
-    )
+    found.wait_for_account()
     return found
 
 

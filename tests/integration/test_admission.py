@@ -18,11 +18,6 @@ from tests.unit.edge.kubelet.builders import pod, spec
 
 
 @pytest.fixture
-def runtime() -> FakeRuntime:
-    return FakeRuntime()
-
-
-@pytest.fixture
 def kubelet(tmp_path: Path, runtime: FakeRuntime) -> Iterator[Kubelet]:
     store = Store.open(tmp_path / "store", mode="replica", seal_key=bytes(32))
     yield Kubelet(store, runtime, tmp_path)

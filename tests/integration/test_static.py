@@ -18,30 +18,12 @@ from tests.integration.kubelet_rig import Kubelet, until
 from tests.unit.edge.kubelet.builders import pod, spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 KEY = ObjectKey("", static.STATIC, "default", "web")
 MIRROR = ObjectKey("", "pods/mirror", "default", "web")
 DELETED = ObjectKey("", "pods/deleted", "default", "web")
 STATUS = ObjectKey("", "pods/status", "default", "web")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(tmp_path / "store", mode="replica", durable=False)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def runtime() -> FakeRuntime:
-    return FakeRuntime()
-
-
-@pytest.fixture
-def kubelet(store: Store, runtime: FakeRuntime, tmp_path: Path) -> Kubelet:
-    return Kubelet(store, runtime, tmp_path)
 
 
 def made(uid: str, image: str = "busybox:1") -> dict[str, Any]:

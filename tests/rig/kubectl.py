@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.rig.processes import REPOSITORY
+from tests.rig.processes import REPOSITORY, wait_until
 
 
 @dataclass
@@ -42,6 +42,14 @@ class Kubectl:
 
     def __call__(self, *words: str, stdin: str = "", **env: str) -> str:
         return self.run(*words, stdin=stdin, **env).stdout
+
+    def wait_for_account(self) -> None:
+        """Blocks until the namespace has the ServiceAccount that pods want."""
+        wait_until(
+            lambda: self.run("get", "serviceaccount", "default", code=None).returncode == 0,
+            20,
+            "the namespace has its ServiceAccount",
+        )
 
     def json(self, *words: str) -> Any:
         return json.loads(self(*words, "-o", "json"))
