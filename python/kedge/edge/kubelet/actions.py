@@ -392,6 +392,13 @@ class Actions:
 
     async def remove_container(self, action: plan.RemoveContainer) -> None:
         """Removes a container that does not run."""
+        known = self._worker.containers.get(action.id)
+        if known is not None and known.state is ContainerState.CREATED:
+            # A start that was asked for by an agent that died may have come through meanwhile.
+            await self.refresh_container(action.id)
+            known = self._worker.containers.get(action.id)
+            if known is None or known.state is not ContainerState.CREATED:
+                return
         try:
             await self._tools.runtime.remove_container(action.id)
             if __debug__:

@@ -178,8 +178,9 @@ def test_what_the_node_is_asked_to_remove_goes_and_is_confirmed(tmp_path: Path) 
 def test_what_a_container_still_uses_is_not_removed(tmp_path: Path) -> None:
     local = LocalPath(tmp_path / "local")
     path = local.directory("a")
-    asyncio.run(local.remove_asked(asking("a"), in_use=[str(path)]))
+    assert not asyncio.run(local.remove_asked(asking("a"), in_use=[str(path)]))
     assert local.describe(status())["volumesInUse"] == ["kedge.io/local-path/a"]
+    assert asyncio.run(local.remove_asked(asking("a"), in_use=[]))
 
 
 def test_a_removal_that_a_crash_cut_is_finished(tmp_path: Path) -> None:

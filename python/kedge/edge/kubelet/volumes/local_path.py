@@ -36,6 +36,8 @@ HELD = "kedge.io/local-path/"
 REMOVED = "kedge.io/local-path-removed/"
 MODE = 0o777
 MAX_NAMES = 4096
+AGAIN_SECONDS = 1.0
+"""How long to wait for what a pod still had."""
 _GOING = ".removing-"
 
 _log = logging.getLogger(__name__)
@@ -79,12 +81,15 @@ class LocalPath:
         except FileNotFoundError:
             return []
 
-    async def remove_asked(self, node: dict[str, Any] | None, in_use: Iterable[str]) -> None:
+    async def remove_asked(self, node: dict[str, Any] | None, in_use: Iterable[str]) -> bool:
         """Removes what the Node object asks to remove, unless a container still uses it.
 
         Args:
             node: the Node.
             in_use: paths that pods of this node have.
+
+        Returns:
+            Whether all of it is gone.
         """
         annotations = ((node or {}).get("metadata") or {}).get("annotations") or {}
         names = [one for one in str(annotations.get(TO_REMOVE) or "").split(",") if one]
@@ -95,6 +100,7 @@ class LocalPath:
             if str(found) not in used and found.exists():
                 found.rename(self.path / f"{_GOING}{name}")
         await self._sweep()
+        return not any((self.path / one).exists() for one in self._asked)
 
     async def _sweep(self) -> None:
         """Removes what is on its way out, also what a crash left so."""
@@ -151,15 +157,18 @@ async def follow_node(
         in_use: paths that pods have.
         report: makes the node's status be reported.
     """
-    key, asked = ObjectKey("", "nodes", "", name), None
+    key, asked = ObjectKey("", "nodes", "", name), ""
     while True:
         watch = store.watch([("", "nodes")])
         try:
-            asked = await _follow(local_path, store.get(key), asked, in_use, report)
+            done = await _follow(local_path, store.get(key), asked, in_use, report)
+            if done is None:
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
+            asked = done
             async for batch in watch:
-                for event in batch:
-                    if event.type == "PUT" and event.key == key:
-                        asked = await _follow(local_path, event, asked, in_use, report)
+                if any(event.type == "PUT" and event.key == key for event in batch):
+                    break
         except Gone:
             _log.debug("the watch of the node fell behind")
         finally:
@@ -169,20 +178,22 @@ async def follow_node(
 async def _follow(
     local_path: LocalPath,
     stored: Any,
-    asked: str | None,
+    asked: str,
     in_use: Callable[[], Iterable[str]],
     report: Callable[[], None],
 ) -> str | None:
-    """Removes what is asked for and was not yet; what is asked for now."""
+    """Removes what is asked for and was not yet; what is asked for now, None if some of it is still there."""
     node = None if stored is None else json.loads(stored.value)
-    wanted: str | None = (((node or {}).get("metadata") or {}).get("annotations") or {}).get(
-        TO_REMOVE
+    wanted = str(
+        (((node or {}).get("metadata") or {}).get("annotations") or {}).get(TO_REMOVE) or ""
     )
     if wanted == asked:
         return asked
     try:
-        await local_path.remove_asked(node, in_use())
+        is_gone = await local_path.remove_asked(node, in_use())
     except (OSError, VolumeError) as error:
         _log.warning("volumes cannot be removed: %s", error)
-    report()
-    return wanted
+        return None
+    if is_gone:
+        report()
+    return wanted if is_gone else None
