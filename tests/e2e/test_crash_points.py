@@ -279,6 +279,10 @@ class Lane:
         """What is not as it must be while both pods are wanted."""
         view = await runtime_view.look(self.runtime, one.uids)
         cancelled = await runtime_view.never_started(self.runtime, view)
+        again = {
+            "first": view.count(one.uid(1), "first", cancelled),
+            "job": view.count(one.uid(2), "main", cancelled),
+        }
         view.containers = [row for row in view.containers if row.id not in cancelled]
         server, job = one.uid(1), one.uid(2)
         found = []
@@ -297,11 +301,13 @@ class Lane:
             found.append(f"statuses: {json.dumps(statuses)}")
         if found:
             return found
-        return self.unlike_machine(one, statuses, len(cancelled)) or self.unlike_log(
+        return self.unlike_machine(one, statuses, len(cancelled), again) or self.unlike_log(
             one, is_rotated=is_rotated
         )
 
-    def unlike_machine(self, one: Round, statuses: dict[str, Any], cancelled: int) -> list[str]:
+    def unlike_machine(
+        self, one: Round, statuses: dict[str, Any], cancelled: int, again: dict[str, int]
+    ) -> list[str]:
         """The same for restart counts, volumes and mounts; these are final and not waited for."""
         counts = [
             row["restartCount"]
@@ -313,8 +319,10 @@ class Lane:
             return ["the container has not looked at its volumes"]
         modes = (one.counted / "modes").read_text().split()
         assert modes == ["2777", "2777"], modes
-        for name in ("first", "job"):
-            assert (one.counted / name).read_text() == "once\n", name
+        for name, more in again.items():
+            # The runtime calls a start cancelled whose agent died, also when the program began to run.
+            runs = (one.counted / name).read_text()
+            assert runs in {"once\n" * count for count in range(1, more + 2)}, (name, runs, more)
         points = mounts_below(self.node.directory)
         assert len(points) == 3, points
         return []

@@ -31,13 +31,21 @@ class View:
             if one.sandbox_id in mine
         )
 
+    def count(self, uid: str, name: str, ids: set[str]) -> int:
+        """How many of these containers are a pod's of that name."""
+        mine = {one.id for one in self.sandboxes if one.labels[labels.POD_UID] == uid}
+        return sum(
+            one.sandbox_id in mine and one.labels[labels.CONTAINER_NAME] == name and one.id in ids
+            for one in self.containers
+        )
+
     def ready(self, uid: str) -> list[bool]:
         """Whether each sandbox of a pod is ready."""
         return [one.ready for one in self.sandboxes if one.labels[labels.POD_UID] == uid]
 
 
 async def never_started(runtime: CriRuntime, view: View) -> set[str]:
-    """Containers whose start was cancelled: an agent died while it waited for it. They ran nothing."""
+    """Containers whose start was cancelled: an agent died while it waited for it. Few of them ran."""
     found = set()
     for one in view.containers:
         status = await runtime.container_status(one.id) if one.state == "exited" else None
