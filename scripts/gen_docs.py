@@ -3,7 +3,7 @@
 
 The commands come from the Typer application, the settings from the roles' dataclasses and their
 docstrings, the environment from the ``ENV_`` constants in ``kedge.config``, what becomes of a pod's
-fields from the table in ``kedge.edge.kubelet.pod_fields``.
+fields from the table in ``kedge.edge.kubelet.admission.pod_fields``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kedge.cloud.config import CloudConfig
 from kedge.cluster.config import ClusterConfig
 from kedge.ctl.__main__ import app
 from kedge.edge.config import EdgeConfig
-from kedge.edge.kubelet import pod_fields
+from kedge.edge.kubelet.admission import pod_fields
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REFERENCE = REPOSITORY / "docs" / "reference"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench.direct_cri import connected
-from kedge.edge.kubelet.environment import Place
-from kedge.edge.kubelet.logs import Limits, Rotator
+from kedge.edge.kubelet.container.environment import Place
+from kedge.edge.kubelet.container.logs import Limits, Rotator
 from kedge.edge.kubelet.volumes import Volumes
 from kedge.edge.runtime import CallFailed
 from tests.rig.containerd import Containerd

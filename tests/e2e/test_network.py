@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kedge.edge.kubelet.node_info import addresses
+from kedge.edge.kubelet.node.node_info import addresses
 from kedge.edge.network import bridge, conflist
 from tests.e2e.test_kubelet import SERVE, container, is_ready, pod
 from tests.e2e.test_security import configure, said

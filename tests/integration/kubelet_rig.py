@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet.events import Recorder
-from kedge.edge.kubelet.images import Images
+from kedge.edge.kubelet.images.images import Images
 from kedge.edge.kubelet.objects import StoreObjects
 from kedge.edge.kubelet.pods import Pods
 from kedge.edge.kubelet.reports import Reporter

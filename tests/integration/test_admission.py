@@ -74,7 +74,7 @@ async def test_a_pod_that_the_node_cannot_take_fails_with_the_reason(
     reason: str,
     message: str,
 ) -> None:
-    monkeypatch.setattr("kedge.edge.kubelet.admission.has_app_armor", lambda: False)
+    monkeypatch.setattr("kedge.edge.kubelet.admission.admission.has_app_armor", lambda: False)
     async with kubelet:
         await kubelet.apply(pod(**held), pod(name="other", uid="u2"))
         await until(lambda: kubelet.status("web").get("phase") == "Failed")

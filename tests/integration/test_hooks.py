@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kedge.edge.kubelet import hooks
+from kedge.edge.kubelet.health import hooks
 from kedge.edge.runtime import ExecResult
 from kedge.edge.runtime.fake import FakeRuntime
 from tests.integration.kubelet_rig import Kubelet, until

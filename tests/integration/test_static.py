@@ -11,7 +11,7 @@ import pytest
 
 from kedge.api import static_pods
 from kedge.api.keys import ObjectKey
-from kedge.edge.kubelet import static
+from kedge.edge.kubelet.static_pods import static
 from kedge.edge.runtime.fake import FakeRuntime
 from kedge.store import Store, delete
 from tests.integration.kubelet_rig import Kubelet, until

@@ -16,7 +16,7 @@ from kedge import faults
 from kedge.ctl.failure import Failure
 from kedge.edge.config import MARKER
 from kedge.edge.kubelet import labels, remains
-from kedge.edge.kubelet.cgroups import Cgroups, Names
+from kedge.edge.kubelet.resources.cgroups import Cgroups, Names
 from kedge.edge.kubelet.tools import Paths
 from kedge.edge.kubelet.volumes.errors import VolumeError
 from kedge.edge.kubelet.volumes.trees import SystemMounter, remove_tree, unmount_below

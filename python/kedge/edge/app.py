@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.edge import link, memory, plugging
 from kedge.edge.config import MARKER, EdgeConfig, parse_taint
+from kedge.edge.kubelet.container.logs import Limits, Rotator
+from kedge.edge.kubelet.container.security import Settings
 from kedge.edge.kubelet.events import Recorder
-from kedge.edge.kubelet.images import Images
-from kedge.edge.kubelet.logs import Limits, Rotator
-from kedge.edge.kubelet.node import NodeReporter, Registration
+from kedge.edge.kubelet.images.images import Images
+from kedge.edge.kubelet.node.node import NodeReporter, Registration
+from kedge.edge.kubelet.node.summary import Summary, pod_summary
 from kedge.edge.kubelet.objects import StoreObjects
 from kedge.edge.kubelet.pods import Pods
 from kedge.edge.kubelet.reports import Reporter
-from kedge.edge.kubelet.resources import whole
-from kedge.edge.kubelet.security import Settings
+from kedge.edge.kubelet.resources.resources import whole
 from kedge.edge.kubelet.serving.face import KubeletServer
 from kedge.edge.kubelet.serving.routes import Routes
-from kedge.edge.kubelet.summary import Summary, pod_summary
 from kedge.edge.kubelet.tools import Facts, Paths, Tools
 from kedge.edge.kubelet.volumes import Source, VolumeError, Volumes
 from kedge.edge.kubelet.volumes.local_path import LocalPath, follow_node
@@ -42,7 +42,7 @@ from kedge.errors import ConfigError, KedgeError
 from kedge.runtime import VERSION, Runtime
 
 if TYPE_CHECKING:
-    from kedge.edge.kubelet.static import StaticPods
+    from kedge.edge.kubelet.static_pods.static import StaticPods
     from kedge.edge.network.bridge import Bridge
 
 SOCKET = "agent.sock"
@@ -172,7 +172,7 @@ class Agent:
         if not self._config.static_pod_path:
             return None
         # Only a node that has such a directory loads what follows it.
-        from kedge.edge.kubelet.static import StaticPods  # noqa: PLC0415
+        from kedge.edge.kubelet.static_pods.static import StaticPods  # noqa: PLC0415
 
         self.pods.await_static()
         path, node = self._config.static_pod_path, self._config.node_name

@@ -177,7 +177,7 @@ class EdgeConfig:
             self._check_network()
         if self.allowed_unsafe_sysctls:
             # Few nodes allow any, and the agent's settings were checked before it began.
-            from kedge.edge.kubelet import sysctls  # noqa: PLC0415
+            from kedge.edge.kubelet.container import sysctls  # noqa: PLC0415
 
             for pattern in self.allowed_unsafe_sysctls:
                 sysctls.check_pattern(pattern)
@@ -198,7 +198,7 @@ class EdgeConfig:
                 raise ValueError(f"{name}: got: {path!r}, wanted: an absolute path")
 
     def _check_resources(self) -> None:
-        from kedge.edge.kubelet import reservations  # noqa: PLC0415 - they import this module's users
+        from kedge.edge.kubelet.node import reservations  # noqa: PLC0415 - they import this module's users
 
         self.eviction_thresholds()
         reservations.check("systemReserved", self.system_reserved)
@@ -254,7 +254,7 @@ def check_log_limits(size: str, files: int) -> None:
     Raises:
         ValueError: it is too little to work with, or not a quantity.
     """
-    from kedge.edge.kubelet.resources import whole  # noqa: PLC0415 - kubelet modules read settings too
+    from kedge.edge.kubelet.resources.resources import whole  # noqa: PLC0415 - kubelet modules read settings too
 
     wanted = "a quantity of at least 16Ki, as in 10Mi"
     try:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kedge.edge.kubelet.device_admission import plugins_changed
+from kedge.edge.kubelet.admission.device_admission import plugins_changed
 from kedge.edge.kubelet.plugins.plugins import Plugins
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kedge.edge.config import EdgeConfig
     from kedge.edge.kubelet.csi.node import CsiNode
     from kedge.edge.kubelet.events import Recorder
-    from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.pod.state import Pod
     from kedge.edge.runtime.cri import CriRuntime
     from kedge.runtime import Runtime
 

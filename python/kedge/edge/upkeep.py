@@ -8,18 +8,18 @@ import logging
 import signal
 from typing import TYPE_CHECKING
 
-from kedge.edge.kubelet import node_info
-from kedge.edge.kubelet.cgroups import Cgroups, Names, page_sizes, protect_agent
+from kedge.edge.kubelet.node import node_info
+from kedge.edge.kubelet.node.reservations import Reservations, all_pods
 from kedge.edge.kubelet.pressure.manager import PressureManager, Settings
-from kedge.edge.kubelet.reservations import Reservations, all_pods
+from kedge.edge.kubelet.resources.cgroups import Cgroups, Names, page_sizes, protect_agent
 from kedge.errors import KedgeError
 
 if TYPE_CHECKING:
     from kedge.edge.config import EdgeConfig
     from kedge.edge.kubelet.events import Recorder
-    from kedge.edge.kubelet.node import NodeReporter
+    from kedge.edge.kubelet.node.node import NodeReporter
+    from kedge.edge.kubelet.node.shutdown import Shutdown
     from kedge.edge.kubelet.pods import Pods
-    from kedge.edge.kubelet.shutdown import Shutdown
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.runtime import ContainerRuntime
 
@@ -84,7 +84,7 @@ class Upkeep:
 
     def _make_shutdown(self) -> Shutdown:
         if self._shutdown is None:
-            from kedge.edge.kubelet.shutdown import Shutdown  # noqa: PLC0415 - seldom needed
+            from kedge.edge.kubelet.node.shutdown import Shutdown  # noqa: PLC0415 - seldom needed
 
             seconds = self._config.shutdown_grace_period_seconds
             critical = self._config.shutdown_grace_period_critical_pods_seconds

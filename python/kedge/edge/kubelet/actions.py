@@ -8,30 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedge import faults
-from kedge.edge.kubelet import (
-    containers,
-    device_admission,
-    images,
-    lifecycle,
-    logs,
-    mounts,
-    observe,
-    plan,
-    remains,
-    sandboxing,
-    tokens,
-    unhonoured,
-)
-from kedge.edge.kubelet.environment import ContainerConfigError
-from kedge.edge.kubelet.security import CreateContainerError
+from kedge.edge.kubelet import remains
+from kedge.edge.kubelet.admission import device_admission, unhonoured
+from kedge.edge.kubelet.container import containers, logs, mounts, sandboxing, tokens
+from kedge.edge.kubelet.container.environment import ContainerConfigError
+from kedge.edge.kubelet.container.security import CreateContainerError
+from kedge.edge.kubelet.images import images
+from kedge.edge.kubelet.pod import lifecycle, observe, plan
+from kedge.edge.kubelet.pod.state import BackOff, Container, ContainerState, Failure
 from kedge.edge.kubelet.starter import PostStartHookError, RunContainerError, Starter
-from kedge.edge.kubelet.state import BackOff, Container, ContainerState, Failure
 from kedge.errors import KedgeError, RuntimeFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kedge.edge.kubelet.hooks import Hooks
+    from kedge.edge.kubelet.health.hooks import Hooks
     from kedge.edge.kubelet.worker import PodWorker
     from kedge.edge.runtime import ContainerStatus
 
@@ -308,7 +299,7 @@ class Actions:
     def _load_hooks(self) -> Hooks:
         if self._hooks is None:
             # Few pods have hooks: those that have none do not pay for them.
-            from kedge.edge.kubelet.hooks import Hooks  # noqa: PLC0415
+            from kedge.edge.kubelet.health.hooks import Hooks  # noqa: PLC0415
 
             self._hooks = Hooks(self._worker)
         return self._hooks

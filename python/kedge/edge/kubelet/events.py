@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedge import metrics
 from kedge.api.keys import ObjectKey
-from kedge.edge.kubelet.lifecycle import format_time
+from kedge.edge.kubelet.pod.lifecycle import format_time
 from kedge.errors import StoreError
 from kedge.store import Store, delete, put
 

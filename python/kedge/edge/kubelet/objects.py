@@ -11,7 +11,7 @@ from kedge.api.keys import ObjectKey
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.pod.state import Pod
     from kedge.store import Store
 
 TOKENS = ("kedge.io", "serviceaccounttokens")

@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
 from kedge.api.static_pods import mirrored
-from kedge.edge.kubelet import labels, objects, observe, remains, reports, tokens
-from kedge.edge.kubelet.state import Container, ContainerState, Ended, Pod, Sandbox
+from kedge.edge.kubelet import labels, objects, remains, reports
+from kedge.edge.kubelet.container import tokens
+from kedge.edge.kubelet.pod import observe
+from kedge.edge.kubelet.pod.state import Container, ContainerState, Ended, Pod, Sandbox
 from kedge.edge.kubelet.worker import PodWorker
 from kedge.errors import Gone, KedgeError, RuntimeFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from kedge.edge.kubelet.mirrors import Mirrors
+    from kedge.edge.kubelet.static_pods.mirrors import Mirrors
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.runtime import ContainerInfo, SandboxInfo
     from kedge.store import Event, Store
@@ -168,7 +170,7 @@ class Pods:
     def _load_mirrors(self) -> Mirrors:
         if self._mirrors is None:
             # Few nodes have static pods: the others do not load this.
-            from kedge.edge.kubelet.mirrors import Mirrors  # noqa: PLC0415
+            from kedge.edge.kubelet.static_pods.mirrors import Mirrors  # noqa: PLC0415
 
             self._mirrors = Mirrors(
                 self._tools.reporter,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kedge import faults
 
 if TYPE_CHECKING:
-    from kedge.edge.kubelet.cgroups import Cgroups
+    from kedge.edge.kubelet.resources.cgroups import Cgroups
     from kedge.edge.kubelet.tools import Paths
 
 

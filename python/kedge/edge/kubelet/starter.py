@@ -12,18 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kedge import faults
-from kedge.edge.kubelet import (
-    containers,
-    dns,
-    lifecycle,
-    mounts,
-    observe,
-    sandboxing,
-    security,
-)
-from kedge.edge.kubelet.environment import ContainerConfigError, environment
-from kedge.edge.kubelet.security import CreateContainerError
-from kedge.edge.kubelet.state import Container, ContainerState, Pod, Sandbox
+from kedge.edge.kubelet.container import containers, dns, mounts, sandboxing, security
+from kedge.edge.kubelet.container.environment import ContainerConfigError, environment
+from kedge.edge.kubelet.container.security import CreateContainerError
+from kedge.edge.kubelet.pod import lifecycle, observe
+from kedge.edge.kubelet.pod.state import Container, ContainerState, Pod, Sandbox
 from kedge.errors import KedgeError, RuntimeFailure
 
 if TYPE_CHECKING:
@@ -84,7 +77,7 @@ class Starter:
         if pod["spec"].get("hostUsers") is not False:
             return None
         # Few pods have users of their own: how ids are given out is loaded for the first.
-        from kedge.edge.kubelet import user_namespaces  # noqa: PLC0415
+        from kedge.edge.kubelet.container import user_namespaces  # noqa: PLC0415
 
         return user_namespaces.options(self._tools.paths.pods, pod["metadata"]["uid"])
 

@@ -8,24 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kedge.edge.kubelet.dns import Resolver
-from kedge.edge.kubelet.environment import Place
-from kedge.edge.kubelet.host_ports import HostPorts
-from kedge.edge.kubelet.security import Settings
-from kedge.edge.kubelet.status import Host
+from kedge.edge.kubelet.container.dns import Resolver
+from kedge.edge.kubelet.container.environment import Place
+from kedge.edge.kubelet.container.host_ports import HostPorts
+from kedge.edge.kubelet.container.security import Settings
+from kedge.edge.kubelet.pod.status import Host
 from kedge.edge.runtime import Abilities
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from kedge.edge.kubelet.cgroups import Cgroups
-    from kedge.edge.kubelet.device_admission import DeviceSource
+    from kedge.edge.kubelet.admission.device_admission import DeviceSource
     from kedge.edge.kubelet.events import Recorder
-    from kedge.edge.kubelet.images import Images
+    from kedge.edge.kubelet.images.images import Images
     from kedge.edge.kubelet.objects import Objects
+    from kedge.edge.kubelet.pod.state import Pod
     from kedge.edge.kubelet.reports import Reporter
-    from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.resources.cgroups import Cgroups
     from kedge.edge.kubelet.volumes import Prepared
     from kedge.edge.runtime import ContainerRuntime
 

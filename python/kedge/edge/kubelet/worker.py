@@ -14,18 +14,12 @@ import logging
 from typing import TYPE_CHECKING, Any, assert_never
 
 from kedge import logs
-from kedge.edge.kubelet import (
-    actions,
-    admission,
-    lifecycle,
-    news,
-    observe,
-    plan,
-    probing,
-    resources,
-)
-from kedge.edge.kubelet.counts import pod_start
-from kedge.edge.kubelet.state import (
+from kedge.edge.kubelet import actions
+from kedge.edge.kubelet.admission import admission
+from kedge.edge.kubelet.health import probing
+from kedge.edge.kubelet.node.counts import pod_start
+from kedge.edge.kubelet.pod import lifecycle, news, observe, plan
+from kedge.edge.kubelet.pod.state import (
     Container,
     ContainerState,
     Ended,
@@ -34,12 +28,13 @@ from kedge.edge.kubelet.state import (
     Pod,
     Sandbox,
 )
-from kedge.edge.kubelet.status import Status, pod_status
+from kedge.edge.kubelet.pod.status import Status, pod_status
+from kedge.edge.kubelet.resources import resources
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
-    from kedge.edge.kubelet.resizing import Resizing
+    from kedge.edge.kubelet.resources.resizing import Resizing
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.kubelet.volumes import Prepared
 
@@ -106,7 +101,7 @@ class PodWorker:
         return pod if self.resizing is None else self.resizing.want(pod)
 
     def _begin_resizing(self, pod: Pod) -> None:
-        from kedge.edge.kubelet import resizing  # noqa: PLC0415 - few pods are ever resized
+        from kedge.edge.kubelet.resources import resizing  # noqa: PLC0415 - few pods are ever resized
 
         if self.status.get("startTime"):
             if pod is self.pod:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.aio import run
 from kedge.api.keys import ObjectKey
-from kedge.edge.kubelet.lifecycle import format_time, parse_time
 from kedge.edge.kubelet.objects import NODE_TOKENS, TOKENS
+from kedge.edge.kubelet.pod.lifecycle import format_time, parse_time
 from kedge.errors import Gone, StoreError
 from kedge.hub import certificates
 from kedge.store import Op, Store, delete, put

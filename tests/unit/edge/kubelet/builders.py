@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kedge.edge.kubelet import lifecycle
-from kedge.edge.kubelet.state import Container, ContainerState, Observed, Sandbox
+from kedge.edge.kubelet.pod import lifecycle
+from kedge.edge.kubelet.pod.state import Container, ContainerState, Observed, Sandbox
 
 NOW = 1_800_000_000.0
 CREATED, RUNNING, EXITED = ContainerState.CREATED, ContainerState.RUNNING, ContainerState.EXITED

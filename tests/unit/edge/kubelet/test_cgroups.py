@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kedge.edge.kubelet import cgroups, resources
-from kedge.edge.kubelet.cgroups import Cgroups, Names
-from kedge.edge.kubelet.reservations import Reservations, all_pods, check
-from kedge.edge.kubelet.resources import Limits, pod_limits
-from kedge.edge.kubelet.status import qos_class
+from kedge.edge.kubelet.node.reservations import Reservations, all_pods, check
+from kedge.edge.kubelet.pod.status import qos_class
+from kedge.edge.kubelet.resources import cgroups, resources
+from kedge.edge.kubelet.resources.cgroups import Cgroups, Names
+from kedge.edge.kubelet.resources.resources import Limits, pod_limits
 from tests.unit.edge.kubelet.builders import pod, spec
 
 if TYPE_CHECKING:

@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 
 from kedge.api.keys import ObjectKey
-from kedge.edge.kubelet import (
-    checks,
-    dns,
-    images,
-    mounts,
-    objects,
-    observe,
-    probes,
-    registries,
-    resources,
+from kedge.edge.kubelet import objects
+from kedge.edge.kubelet.container import dns, mounts
+from kedge.edge.kubelet.container.environment import (
+    ContainerConfigError,
+    Place,
+    environment,
+    expand,
 )
-from kedge.edge.kubelet.environment import ContainerConfigError, Place, environment, expand
+from kedge.edge.kubelet.health import checks, probes
+from kedge.edge.kubelet.images import images, registries
+from kedge.edge.kubelet.pod import observe
+from kedge.edge.kubelet.resources import resources
 from kedge.edge.kubelet.volumes import Prepared
 from tests.unit.edge.kubelet.builders import pod, spec
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kedge.edge.kubelet import dns
+from kedge.edge.kubelet.container import dns
 from tests.unit.edge.kubelet.builders import pod
 
 NODE = dns.Resolver(("1.1.1.1",), ("node.local",), ("timeout:1",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from kedge.edge.kubelet.counts import Histogram
+from kedge.edge.kubelet.node.counts import Histogram
 from kedge.edge.kubelet.serving import exposition, usage
 from kedge.edge.kubelet.volumes import Prepared
 

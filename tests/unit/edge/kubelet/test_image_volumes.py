@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kedge.edge.kubelet import mounts
-from kedge.edge.kubelet.images import Images
+from kedge.edge.kubelet.container import mounts
+from kedge.edge.kubelet.images.images import Images
 from kedge.edge.kubelet.volumes import Prepared, Request, VolumeError
 from kedge.edge.kubelet.volumes.image_volumes import ImageVolumes, can_mount
 from kedge.edge.runtime.fake import FakeRuntime

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kedge.edge.kubelet import images, progress, registries
+from kedge.edge.kubelet.images import images, progress, registries
 from kedge.edge.runtime.fake import FakeRuntime
 from kedge.errors import RuntimeFailure
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kedge.edge.kubelet.logs import Limits, Rotator, remove
+from kedge.edge.kubelet.container.logs import Limits, Rotator, remove
 from kedge.edge.runtime.fake import FakeRuntime
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kedge.edge.kubelet import node_info
-from kedge.edge.kubelet.node import image_list
+from kedge.edge.kubelet.node import node_info
+from kedge.edge.kubelet.node.node import image_list
+from kedge.edge.kubelet.node.reservations import Reservations
 from kedge.edge.kubelet.pressure.thresholds import thresholds
-from kedge.edge.kubelet.reservations import Reservations
 from kedge.edge.runtime import Image
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kedge.edge.kubelet.plan import (
+from kedge.edge.kubelet.pod.plan import (
     Action,
     CleanUp,
     CreateSandbox,
@@ -19,7 +19,7 @@ from kedge.edge.kubelet.plan import (
     Wait,
     plan,
 )
-from kedge.edge.kubelet.state import BackOff, Container, Failure, Health, Observed, Pod
+from kedge.edge.kubelet.pod.state import BackOff, Container, Failure, Health, Observed, Pod
 from tests.unit.edge.kubelet.builders import (
     CREATED,
     EXITED,

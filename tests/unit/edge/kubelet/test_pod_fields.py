@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from kedge.api.schema import Field, Struct, struct, structs
-from kedge.edge.kubelet import pod_fields, unhonoured
-from kedge.edge.kubelet.pod_fields import INERT, MAYBE, NO, PLANE, REFUSED, TABLE, YES
+from kedge.edge.kubelet.admission import pod_fields, unhonoured
+from kedge.edge.kubelet.admission.pod_fields import INERT, MAYBE, NO, PLANE, REFUSED, TABLE, YES
 from tests.unit.edge.kubelet.builders import pod, spec
 
 SPOKEN_FOR = (NO, REFUSED, INERT)
@@ -102,12 +102,12 @@ def test_a_pod_is_told_of_each_field_that_is_not_honoured(
 
 def test_a_plain_pod_does_not_load_the_table() -> None:
     code = (
-        "import sys; from kedge.edge.kubelet.unhonoured import unhonoured\n"
+        "import sys; from kedge.edge.kubelet.admission.unhonoured import unhonoured\n"
         "assert unhonoured({'spec': {'containers': [{'name': 'a', 'image': 'b', 'resources': {'limits': {'cpu': 1}},"
         " 'readinessProbe': {'httpGet': {'port': 1}}}], 'tolerations': [{'key': 'a'}]}}) == []\n"
-        "assert 'kedge.edge.kubelet.pod_fields' not in sys.modules\n"
+        "assert 'kedge.edge.kubelet.admission.pod_fields' not in sys.modules\n"
         "assert len(unhonoured({'spec': {'resourceClaims': [{}]}})) == 1\n"
-        "assert 'kedge.edge.kubelet.pod_fields' in sys.modules"
+        "assert 'kedge.edge.kubelet.admission.pod_fields' in sys.modules"
     )
     python = Path(__file__).resolve().parents[4] / "python"
     done = subprocess.run(

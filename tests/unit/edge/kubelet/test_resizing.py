@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kedge.edge.kubelet import lifecycle, resizing, resources
-from kedge.edge.kubelet.resizing import Answer, allocated_before, answer, larger, must_restart
-from kedge.edge.kubelet.resources import Limits
+from kedge.edge.kubelet.pod import lifecycle
+from kedge.edge.kubelet.resources import resizing, resources
+from kedge.edge.kubelet.resources.resizing import (
+    Answer,
+    allocated_before,
+    answer,
+    larger,
+    must_restart,
+)
+from kedge.edge.kubelet.resources.resources import Limits
 from kedge.edge.runtime.fake import FakeRuntime
 from kedge.store import Store
 from tests.integration.kubelet_rig import Kubelet, until

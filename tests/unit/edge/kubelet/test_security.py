@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from kedge.edge.config import EdgeConfig
-from kedge.edge.kubelet import admission, host_ports, security, sysctls, unhonoured
-from kedge.edge.kubelet.environment import ContainerConfigError
+from kedge.edge.kubelet.admission import admission, unhonoured
+from kedge.edge.kubelet.container import host_ports, security, sysctls
+from kedge.edge.kubelet.container.environment import ContainerConfigError
 from kedge.edge.runtime import Image
 from tests.unit.edge.kubelet.builders import pod, spec
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kedge.edge.kubelet.pod.state import Container, ContainerState, Observed
 from kedge.edge.kubelet.serving.face import Request, RequestError
 from kedge.edge.kubelet.serving.logs import choose, log_request
-from kedge.edge.kubelet.state import Container, ContainerState, Observed
 
 RUNNING = Container("c2", "main", 2, ContainerState.RUNNING, "s1")
 BEFORE = Container("c1", "main", 1, ContainerState.EXITED, "s1", log_path="/logs/old.log")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kedge.edge.config import EdgeConfig
-from kedge.edge.kubelet import shutdown
-from kedge.edge.kubelet.shutdown import Shutdown, ended, groups, prepares
+from kedge.edge.kubelet.node import shutdown
+from kedge.edge.kubelet.node.shutdown import Shutdown, ended, groups, prepares
 from tests.unit.edge.kubelet.builders import pod
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kedge.api import static_pods
-from kedge.edge.kubelet import mirrors, static_files
+from kedge.edge.kubelet.static_pods import mirrors, static_files
 from tests.unit.edge.kubelet.builders import pod, spec
 
 if TYPE_CHECKING:
@@ -107,7 +107,13 @@ def test_unknown_fields_are_warned_of(tmp_path: Path) -> None:
 
 def test_the_reader_is_a_program(tmp_path: Path) -> None:
     (tmp_path / "web.yaml").write_text(MANIFEST)
-    command = [sys.executable, "-m", "kedge.edge.kubelet.static_files", str(tmp_path), "edge-1"]
+    command = [
+        sys.executable,
+        "-m",
+        "kedge.edge.kubelet.static_pods.static_files",
+        str(tmp_path),
+        "edge-1",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     assert [one["file"] for one in json.loads(done.stdout)] == ["web.yaml"]
 

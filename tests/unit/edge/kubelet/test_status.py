@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kedge.edge.kubelet.state import BackOff, Failure, Health, Observed, Pod
-from kedge.edge.kubelet.status import Host, pod_status, qos_class
+from kedge.edge.kubelet.pod.state import BackOff, Failure, Health, Observed, Pod
+from kedge.edge.kubelet.pod.status import Host, pod_status, qos_class
 from tests.unit.edge.kubelet.builders import (
     EXITED,
     NOW,

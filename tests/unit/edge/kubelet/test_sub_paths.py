@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kedge.edge.kubelet import mounts
-from kedge.edge.kubelet.environment import ContainerConfigError
+from kedge.edge.kubelet.container import mounts
+from kedge.edge.kubelet.container.environment import ContainerConfigError
 from kedge.edge.kubelet.volumes import Prepared, VolumeError, sub_paths
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kedge.api.keys import ObjectKey
-from kedge.edge.kubelet.environment import Place
+from kedge.edge.kubelet.container.environment import Place
 from kedge.edge.kubelet.volumes import VolumeError, Volumes, swap
 from kedge.edge.kubelet.volumes.payloads import File
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from kedge.api.keys import ObjectKey
-from kedge.edge.kubelet.lifecycle import format_time
 from kedge.edge.kubelet.objects import NODE_TOKENS, TOKENS
+from kedge.edge.kubelet.pod.lifecycle import format_time
 from kedge.edge.metaserver.objects import NodeObjects
 from kedge.edge.metaserver.tokens import TokenKeeper, claims_of, due_at
 from kedge.hub import certificates

@@ -83,7 +83,7 @@ def volume(request: Request) -> Volume:
             fs_type=source.get("fsType") or "",
             attributes=attributes,
         )
-    from kedge.edge.kubelet import resources  # noqa: PLC0415 - loaded already where pods run
+    from kedge.edge.kubelet.resources import resources  # noqa: PLC0415 - loaded already where pods run
 
     spec = persistent["spec"]
     size = (spec.get("capacity") or {}).get("storage")

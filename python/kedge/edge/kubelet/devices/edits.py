@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kedge.edge.kubelet import containers
+from kedge.edge.kubelet.container import containers
 
 Edits = dict[str, Any]
 """``envs``, ``mounts``, ``devices``, ``annotations``, ``cdi_devices`` as in ``ContainerAllocateResponse``."""

@@ -10,7 +10,7 @@ from kedge.api.extended import is_extended
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.pod.state import Pod
 
 
 def wanted(container: dict[str, Any]) -> dict[str, int]:
@@ -19,7 +19,7 @@ def wanted(container: dict[str, Any]) -> dict[str, int]:
     found = {}
     for name, quantity in limits.items():
         if is_extended(name):
-            from kedge.edge.kubelet import resources  # noqa: PLC0415 - few pods have any
+            from kedge.edge.kubelet.resources import resources  # noqa: PLC0415 - few pods have any
 
             count = resources.whole(quantity)
             if count > 0:

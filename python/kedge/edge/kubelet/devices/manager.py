@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kedge.edge.kubelet.plugins.face import PluginClient
-    from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.pod.state import Pod
 
 VERSION = "v1beta1"
 ALLOCATE_SECONDS = 30.0

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kedge.edge.kubelet import lifecycle
 from kedge.edge.kubelet.plugins.errors import NOT_FOUND, PluginCallError
+from kedge.edge.kubelet.pod import lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kedge.edge.kubelet.devices.manager import Devices
-    from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.pod.state import Pod
 
 SERVICE = "/v1.PodResourcesLister/"
 

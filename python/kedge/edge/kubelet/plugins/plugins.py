@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kedge.edge.kubelet.devices.manager import Devices
     from kedge.edge.kubelet.events import Recorder
     from kedge.edge.kubelet.plugins.registry import Taker
-    from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.pod.state import Pod
     from kedge.edge.runtime.cri import CriRuntime
     from kedge.runtime import Runtime
 

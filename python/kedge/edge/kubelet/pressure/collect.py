@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from kedge.edge.kubelet import labels, lifecycle
+from kedge.edge.kubelet import labels
+from kedge.edge.kubelet.pod import lifecycle
 from kedge.errors import RuntimeFailure
 
 if TYPE_CHECKING:

@@ -14,22 +14,22 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kedge.edge.kubelet import lifecycle
-from kedge.edge.kubelet.node_info import Pressure
+from kedge.edge.kubelet.node.node_info import Pressure
+from kedge.edge.kubelet.pod import lifecycle
+from kedge.edge.kubelet.pod.state import ContainerState, Ended
+from kedge.edge.kubelet.pod.status import qos_class
 from kedge.edge.kubelet.pressure import decide, observe
 from kedge.edge.kubelet.pressure.decide import Usage
 from kedge.edge.kubelet.pressure.thresholds import SIGNALS, Threshold
-from kedge.edge.kubelet.state import ContainerState, Ended
-from kedge.edge.kubelet.status import qos_class
 from kedge.errors import RuntimeFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from kedge.edge.kubelet.pod.state import Pod
     from kedge.edge.kubelet.pods import Pods
     from kedge.edge.kubelet.pressure.collect import Collector
     from kedge.edge.kubelet.pressure.decide import Reading
-    from kedge.edge.kubelet.state import Pod
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.kubelet.worker import PodWorker
 

@@ -13,15 +13,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kedge.edge.kubelet import lifecycle, node_info, resources
+from kedge.edge.kubelet.node import node_info
+from kedge.edge.kubelet.pod import lifecycle
 from kedge.edge.kubelet.pressure.decide import Reading, Usage
+from kedge.edge.kubelet.resources import resources
 from kedge.errors import RuntimeFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kedge.edge.kubelet.cgroups import Cgroups
-    from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.pod.state import Pod
+    from kedge.edge.kubelet.resources.cgroups import Cgroups
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.kubelet.worker import PodWorker
 

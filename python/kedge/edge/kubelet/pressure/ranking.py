@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kedge.edge.kubelet import lifecycle, resources
+from kedge.edge.kubelet.pod import lifecycle
 from kedge.edge.kubelet.pressure.decide import Usage
 from kedge.edge.kubelet.pressure.thresholds import SIGNALS, Threshold
+from kedge.edge.kubelet.resources import resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from kedge.edge.kubelet.pod.state import Pod
     from kedge.edge.kubelet.pressure.decide import Reading
-    from kedge.edge.kubelet.state import Pod
 
 _NANO = 10**9
 _UNITS = ((1 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from kedge.edge.kubelet.resources import whole
+from kedge.edge.kubelet.resources.resources import whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

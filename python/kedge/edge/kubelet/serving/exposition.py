@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kedge import metrics
-from kedge.edge.kubelet import counts
-from kedge.edge.kubelet.state import ContainerState
+from kedge.edge.kubelet.node import counts
+from kedge.edge.kubelet.pod.state import ContainerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -6,14 +6,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from kedge.edge.kubelet.pod.state import ContainerState
 from kedge.edge.kubelet.serving.face import RequestError
-from kedge.edge.kubelet.state import ContainerState
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kedge.edge.kubelet.pod.state import Container, Observed
     from kedge.edge.kubelet.serving.face import Request
-    from kedge.edge.kubelet.state import Container, Observed
 
 STREAMS = {"": "", "all": "", "stdout": "stdout", "stderr": "stderr"}
 

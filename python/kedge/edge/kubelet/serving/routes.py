@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from kedge.edge.kubelet import lifecycle
+from kedge.edge.kubelet.pod import lifecycle
+from kedge.edge.kubelet.pod.state import Container, ContainerState
 from kedge.edge.kubelet.serving import logs
 from kedge.edge.kubelet.serving.face import Answer, Log, Reply, RequestError, Stats, Stream
-from kedge.edge.kubelet.state import Container, ContainerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

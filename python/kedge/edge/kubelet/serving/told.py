@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from kedge.edge.kubelet.pod.state import ContainerState
 from kedge.edge.kubelet.serving import exposition, usage
 from kedge.edge.kubelet.serving.face import Answer, Request, RequestError
-from kedge.edge.kubelet.state import ContainerState
 from kedge.runtime import VERSION
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kedge.edge.kubelet.state import ContainerState
+from kedge.edge.kubelet.pod.state import ContainerState
 from kedge.errors import RuntimeFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from kedge.edge.kubelet.state import Observed
+    from kedge.edge.kubelet.pod.state import Observed
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.kubelet.volumes import Prepared
     from kedge.edge.kubelet.worker import PodWorker

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedge import faults
-from kedge.edge.kubelet import resources
+from kedge.edge.kubelet.resources import resources
 from kedge.edge.kubelet.volumes import payloads
 from kedge.edge.kubelet.volumes.errors import VolumeError
 from kedge.edge.kubelet.volumes.sources import Prepared, Request, plain_name
@@ -16,7 +16,7 @@ from kedge.edge.kubelet.volumes.trees import Mounter, own
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.pod.state import Pod
 
 DIRECTORY = "kubernetes.io~empty-dir"
 EMPTY_DIR_MODE = 0o777

@@ -10,7 +10,7 @@ from kedge.edge.kubelet.volumes.sources import Prepared, Request
 from kedge.errors import RuntimeFailure
 
 if TYPE_CHECKING:
-    from kedge.edge.kubelet.images import Images
+    from kedge.edge.kubelet.images.images import Images
     from kedge.edge.runtime import ContainerRuntime
 
 FIRST_VERSIONS = {"containerd": (2, 1), "cri-o": (1, 31)}

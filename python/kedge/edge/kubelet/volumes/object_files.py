@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kedge.edge.kubelet.environment import Place
+    from kedge.edge.kubelet.container.environment import Place
 
 KINDS = ("configMap", "secret", "downwardAPI", "projected")
 NODE_MEMORY_BYTES = 64 << 20

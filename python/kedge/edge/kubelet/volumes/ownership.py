@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kedge.edge.kubelet.volumes.errors import VolumeError
 
 if TYPE_CHECKING:
-    from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.pod.state import Pod
 
 ALWAYS, ON_ROOT_MISMATCH = "Always", "OnRootMismatch"
 _READ_WRITE = 0o660

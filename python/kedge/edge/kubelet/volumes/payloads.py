@@ -11,15 +11,16 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kedge.edge.kubelet import lifecycle, resources
-from kedge.edge.kubelet.environment import ContainerConfigError, Place, field_value
+from kedge.edge.kubelet.container.environment import ContainerConfigError, Place, field_value
 from kedge.edge.kubelet.objects import TOKENS, Objects, config_map, secret
+from kedge.edge.kubelet.pod import lifecycle
+from kedge.edge.kubelet.resources import resources
 from kedge.edge.kubelet.volumes.errors import VolumeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.pod.state import Pod
 
 DEFAULT_MODE = 0o644
 OWNED_TOKEN_MODE = 0o600

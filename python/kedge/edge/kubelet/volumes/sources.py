@@ -14,7 +14,7 @@ from kedge.edge.kubelet.volumes.errors import VolumeError
 
 if TYPE_CHECKING:
     from kedge.edge.kubelet.objects import Objects
-    from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.pod.state import Pod
 
 
 class Prepared(NamedTuple):

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kedge.edge.kubelet.environment import Place
+    from kedge.edge.kubelet.container.environment import Place
     from kedge.edge.kubelet.objects import Objects
-    from kedge.edge.kubelet.state import Pod
+    from kedge.edge.kubelet.pod.state import Pod
     from kedge.edge.kubelet.volumes.local_path import LocalPath
 
 MAX_VOLUMES = 256

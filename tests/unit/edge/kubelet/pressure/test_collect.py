@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from kedge.edge.kubelet import labels
-from kedge.edge.kubelet.images import Images
+from kedge.edge.kubelet.images.images import Images
+from kedge.edge.kubelet.pod.state import Ended
 from kedge.edge.kubelet.pressure import collect
 from kedge.edge.kubelet.pressure.manager import Settings
-from kedge.edge.kubelet.state import Ended
 from kedge.edge.runtime import ContainerInfo, Image
 from kedge.edge.runtime.fake import FakeRuntime
 from tests.unit.edge.kubelet.builders import pod, spec
