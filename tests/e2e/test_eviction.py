@@ -19,6 +19,7 @@ import pytest
 from tests.e2e.test_kubelet import container, is_ready, pod
 from tests.rig.edge import EdgeNode
 from tests.rig.images import write_archive
+from tests.rig.processes import python_module
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -75,6 +76,11 @@ def events(node: EdgeNode, wanted: str) -> list[tuple[str, str]]:
         for _, one in found
         if one["reason"] == wanted
     ]
+
+
+def image(node: EdgeNode, *words: str) -> str:
+    """What ``kedge image`` says."""
+    return python_module("kedge.ctl", "image", *words, "--dir", str(node.data))
 
 
 def conditions(node: EdgeNode) -> dict[str, str]:
@@ -218,9 +224,11 @@ def test_a_pod_over_its_own_limits_of_disk_is_evicted(node: EdgeNode) -> None:
 def test_a_short_disk_costs_unused_images_first_and_never_one_that_a_pod_names(
     node: EdgeNode,
 ) -> None:
-    archive = node.directory / "more.tar"
+    archive, kept = node.directory / "more.tar", node.directory / "kept.tar"
     write_archive(archive, unused="true", named="false")
     node.containerd.ctr("images", "import", str(archive))
+    write_archive(kept, imported="cat", doomed="echo")
+    assert "imported docker.io/kedge/imported:1\n" in image(node, "import", str(kept))
     runs = pod("runs", container(SLEEP), priority=2_000_000_000)
     waits = pod(
         "waits",
@@ -238,7 +246,22 @@ def test_a_short_disk_costs_unused_images_first_and_never_one_that_a_pod_names(
 
     node.wait(lambda: "docker.io/kedge/unused:1" not in images(), "the unused image goes", 30)
     assert {"docker.io/kedge/named:1", "docker.io/kedge/pause:1"} <= images()
-    assert "docker.io/library/busybox:latest" in images()
+    imported = {"docker.io/kedge/imported:1", "docker.io/kedge/doomed:1"}
+    assert imported <= images()
+    record = node.data / "imported-images"
+    noted = {one.read_text().strip(): one.name for one in record.iterdir()}
+    assert imported < set(noted)
+    # One goes by kedge's command, which also forgets it; the other behind the agent's back.
+    assert image(node, "remove", "docker.io/kedge/doomed:1") == "removed docker.io/kedge/doomed:1\n"
+    assert imported & images() == {"docker.io/kedge/imported:1"}
+    assert not (record / noted["docker.io/kedge/doomed:1"]).exists()
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        image(node, "remove", "docker.io/library/busybox:latest")
+    assert "is used by 1 containers" in refused.value.stderr
+    left = noted["docker.io/kedge/imported:1"]
+    assert (record / left).exists()
+    node.containerd.ctr("images", "rm", "docker.io/kedge/imported:1", left)
+    node.wait(lambda: not (record / left).exists(), "the record of it goes, too", 30)
     assert is_ready(node, "runs")
 
 

@@ -228,6 +228,18 @@ def image_list(
     command.list_(directory, runtime_endpoint, as_json=as_json)
 
 
+@image_app.command("remove")
+def image_remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="From kedge image list.")],
+    directory: Directory = Path("/var/lib/kedge"),
+    runtime_endpoint: NodeRuntime = "",
+) -> None:
+    """Remove an image that no container uses, with all its names."""
+    from kedge.ctl import image_commands as command  # noqa: PLC0415 - each command loads its own
+
+    command.remove(name, directory, runtime_endpoint)
+
+
 @store_app.command("dump")
 def store_dump(
     path: Annotated[Path, typer.Argument(help="The store's directory.")],

@@ -1,29 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``kedge image import | list``: images on a node that never sees a registry.
+"""``kedge image import | list | remove``: images on a node that never sees a registry.
 
 CRI has no import; containerd's own client ``ctr``, which is installed with it, has (decision 0127).
 An archive is one of ``docker save`` or an OCI layout, plain or packed with gzip or zstd. What was
-imported is pinned: image garbage collection keeps it.
+imported is pinned, and noted in the node's directory for runtimes that do not tell what is pinned
+(decision 0145): image garbage collection keeps it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from kedge import config
 from kedge.ctl.failure import Failure
-from kedge.errors import ConfigError
+from kedge.errors import ConfigError, KedgeError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable
+
+    from kedge.edge.runtime.cri import CriRuntime
+
+T = TypeVar("T")
 
 NAMESPACE = "k8s.io"
 PINNED = "io.cri-containerd.pinned=pinned"
 IMPORT_SECONDS = 3600
 SECONDS = 60
+SEEN_SECONDS = 20.0
+"""Within which CRI has an image that containerd's client imported."""
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -93,8 +102,56 @@ def listed(socket: str) -> list[tuple[str, str, bool]]:
 
 def import_(archive: Path, directory: Path, runtime_endpoint: str) -> None:
     """Prints what was imported."""
-    for name in load(archive, endpoint(directory, runtime_endpoint)):
+    socket = endpoint(directory, runtime_endpoint)
+    names = load(archive, socket)
+    if (directory / "edge.yaml").exists():
+        note(directory, socket, names)
+    for name in names:
         print(f"imported {name}")
+
+
+def note(directory: Path, socket: str, names: list[str]) -> None:
+    """Writes down which images a node's agent keeps.
+
+    Raises:
+        Failure: the runtime does not have them, or they cannot be written down.
+    """
+    from kedge.edge.kubelet.images.imported import Imported  # noqa: PLC0415 - for nodes only
+
+    imported = Imported(_data(directory))
+    try:
+        for image_id, one in _asked(socket, lambda cri: _ids(cri, names)).items():
+            imported.add(image_id, one)
+        # The agent may have collected one before it was written down.
+        _asked(socket, lambda cri: _ids(cri, names, seconds=0.0))
+    except (OSError, ValueError) as error:
+        what = f"what was imported cannot be written down: {error}"
+        raise Failure("NotKept", what, "run it as root, with the --dir of the node") from error
+
+
+def remove(name: str, directory: Path, runtime_endpoint: str) -> None:
+    """Removes an image, with all its names, that no container uses.
+
+    Raises:
+        Failure: it is not there, or in use, or the runtime refused.
+    """
+    from kedge.edge.kubelet.images.imported import Imported  # noqa: PLC0415 - for nodes only
+
+    async def work(cri: CriRuntime) -> str:
+        found = await cri.image_status(name)
+        if found is None:
+            raise Failure("NoImage", f"no image {name} on this node", "see kedge image list")
+        users = [one.id for one in await cri.list_containers() if one.image_ref == found.id]
+        if users:
+            what = f"{name} is used by {len(users)} containers, one of them is {users[0]}"
+            raise Failure("InUse", what, "delete their pods first")
+        await cri.remove_image(found.id)
+        return found.id
+
+    image_id = _asked(endpoint(directory, runtime_endpoint), work)
+    if (directory / "edge.yaml").exists():
+        Imported(_data(directory)).drop(image_id)
+    print(f"removed {name}")
 
 
 def list_(directory: Path, runtime_endpoint: str, *, as_json: bool) -> None:
@@ -108,6 +165,39 @@ def list_(directory: Path, runtime_endpoint: str, *, as_json: bool) -> None:
     print(f"{'NAME':<{width}}  {'DIGEST':<19}  PINNED")
     for name, digest, is_pinned in rows:
         print(f"{name:<{width}}  {digest[:19]:<19}  {'yes' if is_pinned else 'no'}")
+
+
+def _data(directory: Path) -> Path:
+    """Where the node of a directory keeps what is its own."""
+    settings = config.read_yaml(directory / "edge.yaml")
+    return Path(str(settings.get("dataDir") or settings.get("data_dir") or directory))
+
+
+def _asked(socket: str, work: Callable[[CriRuntime], Awaitable[T]]) -> T:
+    from kedge.ctl.runtime import ask  # noqa: PLC0415 - a list needs no CRI
+
+    try:
+        return ask(f"unix://{socket}", work)
+    except (KedgeError, TimeoutError, OSError) as error:
+        what = f"the container runtime at {socket} did not do it: {str(error) or 'no answer'}"
+        raise Failure("NoRuntime", what, "start it, then try again") from error
+
+
+async def _ids(
+    cri: CriRuntime, names: list[str], seconds: float = SEEN_SECONDS
+) -> dict[str, list[str]]:
+    """Names by the image's id, as CRI has them; it learns of imports a little later."""
+    found: dict[str, list[str]] = {}
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    for name in names:
+        while (image := await cri.image_status(name)) is None:
+            if loop.time() >= until:
+                what = f"{name} was imported, and CRI does not have it"
+                raise Failure("NotKept", what, "import it again")
+            await asyncio.sleep(0.05)
+        found.setdefault(image.id, []).append(name)
+    return found
 
 
 def _unpacker(head: bytes, archive: Path) -> list[str] | None:

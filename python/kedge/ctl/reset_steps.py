@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedge import faults
 from kedge.ctl.failure import Failure
+from kedge.ctl.runtime import ask
 from kedge.edge.config import MARKER
 from kedge.edge.kubelet import labels, remains
 from kedge.edge.kubelet.resources.cgroups import Cgroups, Names
@@ -22,23 +23,21 @@ from kedge.edge.kubelet.volumes.errors import VolumeError
 from kedge.edge.kubelet.volumes.trees import SystemMounter, remove_tree, unmount_below
 from kedge.edge.metaserver import address
 from kedge.edge.network import bridge
-from kedge.edge.runtime.cri import CriRuntime
 from kedge.errors import KedgeError
-from kedge.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from pathlib import Path
 
     from kedge.edge.runtime import SandboxInfo
+    from kedge.edge.runtime.cri import CriRuntime
 
-ANSWER_SECONDS = 10.0
 GRACE_SECONDS = 30
 """The longest that a pod gets to end, whatever it asks for."""
 MOUNTED = ("pods", "memory", "plugins")
 """Directories of the node that pods' volumes are mounted below."""
 STATE = (
-    "pods", "memory", "plugins", "plugins_registry", "device-plugins", "pod-resources",
+    "pods", "memory", "imported-images", "plugins", "plugins_registry", "device-plugins", "pod-resources",
     "metaserver", "store", "store.complete", "store.new", "status.json", "status.json.new", "agent.sock", "agent.sock.new",
 )  # fmt: skip
 """What an agent keeps in its directory, but for its identity."""
@@ -194,33 +193,13 @@ def in_runtime(
         Failure: it does not answer, or refused.
     """
     try:
-        return asyncio.run(_connected(node, work))
+        return ask(node.endpoint, lambda cri: work(cri, node.name))
     except (KedgeError, TimeoutError, OSError) as error:
         what = (
             f"the container runtime at {node.endpoint} did not do it: {str(error) or 'no answer'}"
         )
         hint = "start it, or leave its pods as they are: --without-runtime"
         raise Failure("NoRuntime", what, hint) from error
-
-
-async def _connected(
-    node: Node, work: Callable[[CriRuntime, str], Coroutine[Any, Any, list[SandboxInfo]]]
-) -> list[SandboxInfo]:
-    tokio = Runtime(1)
-    try:
-        cri = CriRuntime(tokio, node.endpoint)
-        async with asyncio.TaskGroup() as group:
-            pump = group.create_task(cri.run())
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await cri.version()
-                return await work(cri, node.name)
-            finally:
-                pump.cancel()
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
-    finally:
-        tokio.close()
 
 
 async def _ours(cri: CriRuntime, name: str) -> list[SandboxInfo]:

@@ -2,8 +2,8 @@
 """Takes away what nobody uses: images when their disk fills, dead containers beyond the settings.
 
 An image is kept while a container has it, while a pod of the node's store names it (so that a node
-offline can start every pod that it knows, also after a boot), when the runtime pins it, and for a
-while after it was pulled. The runtime's own sandbox image is always kept.
+offline can start every pod that it knows, also after a boot), when the runtime pins it or it was
+imported, and for a while after it was pulled. The runtime's own sandbox image is always kept.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from kedge.errors import RuntimeFailure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from kedge.edge.kubelet.images.imported import Imported
     from kedge.edge.kubelet.pressure.manager import Settings
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.kubelet.worker import PodWorker
@@ -75,6 +76,7 @@ class Collector:
         workers: all pods' workers.
         settings: from the configuration.
         began: since when uses of images are known.
+        imported: images that came from archives, which no registry may have.
     """
 
     def __init__(
@@ -83,11 +85,13 @@ class Collector:
         workers: Callable[[], list[PodWorker]],
         settings: Settings,
         began: float,
+        imported: Imported,
     ) -> None:
         self._tools = tools
         self._workers = workers
         self._settings = settings
         self._began = began
+        self._imported = imported
         self._kept: set[str] | None = None
 
     async def limit_dead(self) -> None:
@@ -178,7 +182,12 @@ class Collector:
                 for volume in worker.pod["spec"].get("volumes") or []:
                     used |= names_of((volume.get("image") or {}).get("reference", ""))
         kept = {name for one in self._kept for name in names_of(one)}
-        return unused(await self._tools.runtime.list_images(), used, kept)
+        # Read before the list: what is imported meanwhile is in neither.
+        imported = self._imported.ids()
+        images = await self._tools.runtime.list_images()
+        for gone in imported - {one.id for one in images}:
+            self._imported.drop(gone)
+        return unused(images, used, kept | imported)
 
     # containers
 

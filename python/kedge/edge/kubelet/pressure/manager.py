@@ -93,7 +93,7 @@ class PressureManager:
         settings: from the configuration.
         tools: the kubelet's shared parts.
         pods: all of them.
-        disk: a path on the file system of pods.
+        disk: the node's directory, which is on the file system of pods.
         changed: told when a condition of the node came or went, or its images did.
     """
 
@@ -214,10 +214,11 @@ class PressureManager:
     @property
     def _collector(self) -> Collector:
         if self._made is None:
-            from kedge.edge.kubelet.pressure import collect  # noqa: PLC0415 - rarely needed
+            from kedge.edge.kubelet.images.imported import Imported  # noqa: PLC0415 - rarely needed
+            from kedge.edge.kubelet.pressure import collect  # noqa: PLC0415 - as above
 
             self._made = collect.Collector(
-                self._tools, self._pods.workers, self._settings, self._began
+                self._tools, self._pods.workers, self._settings, self._began, Imported(self._disk)
             )
         return self._made
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -17,6 +17,9 @@ from kedge.edge.kubelet.pressure.manager import Settings
 from kedge.edge.runtime import ContainerInfo, Image
 from kedge.edge.runtime.fake import FakeRuntime
 from tests.unit.edge.kubelet.builders import pod, spec
+
+if TYPE_CHECKING:
+    from kedge.edge.kubelet.images.imported import Imported
 
 NOW = 1_800_000_000.0
 MB = 1_000_000
@@ -40,7 +43,17 @@ class Node:
         tools: Any = SimpleNamespace(
             runtime=self.runtime, images=self.images, recorder=recorder, clock=lambda: self.now
         )
-        self.collector = collect.Collector(tools, lambda: self.workers, Settings(**settings), NOW)
+        self.imported: set[str] = set()
+        self.collector = collect.Collector(
+            tools,
+            lambda: self.workers,
+            Settings(**settings),
+            NOW,
+            cast(
+                "Imported",
+                SimpleNamespace(ids=lambda: set(self.imported), drop=self.imported.discard),
+            ),
+        )
 
     async def _list(self) -> list[Image]:
         return [
@@ -75,6 +88,13 @@ def test_the_least_recently_used_go_until_enough_is_free() -> None:
     node.images.last_used = {"sha256:lib/new": NOW - 1, "sha256:lib/old": NOW - 50}
     assert node.run(node.collector.make_room(15 * MB)) == {"older", "old"}
     assert node.events == []
+
+
+def test_imported_images_stay_and_the_record_of_one_that_is_gone_goes() -> None:
+    node = Node().has(imported=10, other=10)
+    node.imported = {"sha256:lib/imported", "sha256:lib/gone"}
+    assert node.run(node.collector.make_room(20 * MB)) == {"other"}
+    assert node.imported == {"sha256:lib/imported"}
 
 
 def test_what_cannot_be_freed_is_said() -> None:
