@@ -92,7 +92,7 @@ def test_the_least_recently_used_go_until_enough_is_free() -> None:
 
 def test_imported_images_stay_and_the_record_of_one_that_is_gone_goes() -> None:
     node = Node().has(imported=10, other=10)
-    node.imported = {"sha256:lib/imported", "sha256:lib/gone"}
+    node.imported |= {"sha256:lib/imported", "sha256:lib/gone"}
     assert node.run(node.collector.make_room(20 * MB)) == {"other"}
     assert node.imported == {"sha256:lib/imported"}
 
