@@ -147,6 +147,42 @@ async def test_a_static_pod_outlives_the_agent_and_is_no_orphan_before_its_file_
         assert runtime.calls["create_container"] == 2
 
 
+async def test_events_wait_for_the_mirror_and_name_the_static_pod(
+    kubelet: Kubelet, runtime: FakeRuntime, store: Store
+) -> None:
+    def reasons(resource: str) -> set[str]:
+        found = [json.loads(one.value) for one in store.list("", resource).items]
+        assert {one["involvedObject"]["uid"] for one in found} <= {"s1"}
+        return {one["reason"] for one in found}
+
+    def started() -> int:
+        found = [json.loads(one.value) for one in store.list("", "events").items]
+        return len([one for one in found if one["reason"] == "Started"])
+
+    async with kubelet:
+        kubelet.pods.set_static({KEY: made("s1")})
+        await until(lambda: "Started" in reasons("events/held"))
+        assert not reasons("events")
+    # The agent is started again, and only then the cloud takes the mirror.
+    kubelet.static = True
+    async with kubelet:
+        kubelet.pods.set_static({KEY: made("s1")})
+        await until(lambda: len(kubelet.pods.workers()) == 1)
+        await kubelet.apply(mirror("s1", "m1"))
+        await until(lambda: not reasons("events/held"))
+        assert {"Created", "Started"} <= reasons("events")
+        runtime.end(next(iter(runtime.containers)), 1)
+        await until(lambda: len(runtime.containers) == 2)
+        await until(lambda: started() == 2, "what happens now is told at once")
+        assert not reasons("events/held")
+        # Without a mirror again, and then without the file: nobody can be told.
+        await kubelet.delete(mirror("s1", "m1"))
+        runtime.end(list(runtime.containers)[-1], 1)
+        await until(lambda: bool(reasons("events/held")))
+        kubelet.pods.set_static({})
+        await until(lambda: not reasons("events/held"))
+
+
 async def test_a_mirror_without_its_static_pod_is_taken_away(
     kubelet: Kubelet, runtime: FakeRuntime, store: Store
 ) -> None:

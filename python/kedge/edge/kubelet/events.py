@@ -4,6 +4,10 @@
 Recording never waits: the recorder keeps what is new and writes it in one transaction shortly
 after. An event leaves the store when the cloud has it; the same happening again is written again
 with its count. Offline for weeks, a node keeps the newest ``MAX_WAITING`` and drops older ones.
+
+The cloud takes events of pods that it knows. Those of a static pod without a mirror are held in the
+store, under another resource that is not sent, until the mirror is there. They name the static pod's UID,
+as a kubelet's do: ``kubectl describe`` of a mirror asks for that one.
 """
 
 from __future__ import annotations
@@ -20,11 +24,13 @@ from kedge import metrics
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet.pod.lifecycle import format_time
 from kedge.errors import StoreError
-from kedge.store import Store, delete, put
+from kedge.store import Op, Store, delete, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+HELD = "events/held"
+"""Where events wait that the cloud would not take yet; it is not sent."""
 MAX_WAITING = 500
 MAX_KNOWN = 1000
 MAX_MESSAGE_CHARACTERS = 1024
@@ -78,6 +84,10 @@ class Recorder:
         self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
         self._new: dict[ObjectKey, dict[str, Any]] = {}
         self._waiting: OrderedDict[ObjectKey, None] = OrderedDict()
+        found = store.list("", HELD).items
+        self._unknown = {_about(json.loads(one.value)) for one in found}
+        self._settled: dict[str, bool] = {}
+        """By UID what becomes of held events with the next writing: sent, or dropped."""
         self._wake = asyncio.Event()
         self._sequence = int(clock() * 1e9)
 
@@ -107,6 +117,22 @@ class Recorder:
         """Records something that happened to the node."""
         involved = {"kind": "Node", "name": self._node, "uid": self._node}
         self._record(involved, "default", reason, message, warning=warning)
+
+    def hold(self, uid: str) -> None:
+        """The cloud does not know the pod of this UID yet."""
+        self._unknown.add(uid)
+        self._settled.pop(uid, None)
+
+    def release(self, uid: str, *, is_known: bool = True) -> None:
+        """The cloud knows it now; or it never will, and what is held of it goes."""
+        if uid in self._unknown:
+            self._unknown.remove(uid)
+            self._settled[uid] = is_known
+            self._wake.set()
+
+    def held(self) -> set[str]:
+        """The UIDs of pods whose events are held."""
+        return set(self._unknown)
 
     def _record(
         self, involved: dict[str, str], namespace: str, reason: str, message: str, *, warning: bool
@@ -156,29 +182,30 @@ class Recorder:
 
     async def run(self) -> None:
         """Writes what is recorded, until cancelled."""
-        for item in self._store.list("", "events").items:
-            self._waiting[item.key] = None
+        for resource in ("events", HELD):
+            for item in self._store.list("", resource).items:
+                self._waiting[item.key] = None
         while True:
             await self._wake.wait()
             await asyncio.sleep(FLUSH_SECONDS)
             self._wake.clear()
             await self.flush()
-            if self._new:
+            if self._new or self._settled:
                 await asyncio.sleep(RETRY_SECONDS)
                 self._wake.set()
 
     async def flush(self) -> None:
         """Writes what is new in one transaction; a store that is full gets the newest again later."""
         new, self._new = self._new, {}
-        if not new:
+        settled, self._settled = self._settled, {}
+        operations = self._settle(settled) if settled else []
+        if not new and not operations:
             return
-        operations = [
-            put(key, json.dumps(event, separators=(",", ":")).encode())
-            for key, event in new.items()
-        ]
-        for key in new:
-            self._waiting[key] = None
-            self._waiting.move_to_end(key)
+        for key, event in new.items():
+            kept = key._replace(resource=HELD) if _about(event) in self._unknown else key
+            operations.append(put(kept, json.dumps(event, separators=(",", ":")).encode()))
+            self._waiting[kept] = None
+            self._waiting.move_to_end(kept)
         while len(self._waiting) > MAX_WAITING:
             oldest, _ = self._waiting.popitem(last=False)
             if self._store.get(oldest) is not None:
@@ -186,11 +213,32 @@ class Recorder:
         try:
             await self._store.commit(operations)
         except StoreError as error:
-            kept = list(new.items())[-MAX_RETRIED:]
-            self._new = dict(kept) | self._new
-            if len(new) > len(kept):
-                metrics.count("kedge_events_dropped_total", len(new) - len(kept))
+            retried = list(new.items())[-MAX_RETRIED:]
+            self._new = dict(retried) | self._new
+            late = {uid: one for uid, one in settled.items() if uid not in self._unknown}
+            self._settled = late | self._settled
+            if len(new) > len(retried):
+                metrics.count("kedge_events_dropped_total", len(new) - len(retried))
             _log.warning("events wait, the store does not take them: %s", error)
+
+    def _settle(self, settled: dict[str, bool]) -> list[Op]:
+        """Lets held events go up, or away."""
+        operations: list[Op] = []
+        for item in self._store.list("", HELD).items:
+            is_known = settled.get(_about(json.loads(item.value)))
+            if is_known is None:
+                continue
+            operations.append(delete(item.key))
+            self._waiting.pop(item.key, None)
+            if is_known:
+                key = item.key._replace(resource="events")
+                operations.append(put(key, item.value))
+                self._waiting[key] = None
+        return operations
+
+
+def _about(event: dict[str, Any]) -> str:
+    return str(event["involvedObject"]["uid"])
 
 
 def _field(pod: dict[str, Any], container: str) -> str:

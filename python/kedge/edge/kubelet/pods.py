@@ -174,6 +174,7 @@ class Pods:
 
             self._mirrors = Mirrors(
                 self._tools.reporter,
+                self._tools.recorder,
                 is_running=self._has_worker,
                 is_known=self._knows_static,
                 clock=self._tools.clock,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kedge.api.keys import ObjectKey
+    from kedge.edge.kubelet.events import Recorder
     from kedge.edge.kubelet.pod.state import Pod
     from kedge.edge.kubelet.reports import Reporter
 
@@ -47,6 +48,7 @@ class Mirrors:
 
     Args:
         reporter: takes them up, and their statuses.
+        recorder: holds the events of a static pod until its mirror is there.
         is_running: whether a static pod of a key still has a worker.
         is_known: whether ``set_static`` has been called, where it is to be.
         clock: seconds since the epoch.
@@ -55,12 +57,14 @@ class Mirrors:
     def __init__(
         self,
         reporter: Reporter,
+        recorder: Recorder,
         *,
         is_running: Callable[[ObjectKey], bool],
         is_known: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         self._reporter = reporter
+        self._recorder = recorder
         self._is_running = is_running
         self._is_known = is_known
         self._clock = clock
@@ -74,6 +78,13 @@ class Mirrors:
         self._static = {_key(key): pod for key, pod in pods.items()}
         for key in {*before, *self._static, *self._mirrors}:
             self.look(key)
+        if self._is_known():
+            self._let_go({pod["metadata"]["uid"] for pod in self._static.values()})
+
+    def _let_go(self, uids: set[str]) -> None:
+        """Events of pods that are no more and never had a mirror can be told to nobody."""
+        for uid in self._recorder.held() - uids:
+            self._recorder.release(uid, is_known=False)
 
     def seen(self, key: ObjectKey, mirror: Pod) -> None:
         """A mirror is in the node's view."""
@@ -101,6 +112,10 @@ class Mirrors:
             if mirror is not None and step(static, mirror, is_running=True) == "":
                 uid = str(mirror["metadata"]["uid"])
             self._reporter.static_status_to(static, uid)
+            if uid:
+                self._recorder.release(static["metadata"]["uid"])
+            else:
+                self._recorder.hold(static["metadata"]["uid"])
         what = step(static, mirror, is_running=self._is_running(key._replace(resource=STATIC)))
         subject = (mirror if what == "delete" else static) or {}
         self._ask(key, what, subject)
