@@ -396,8 +396,9 @@ def points() -> tuple[list[str], list[str]]:
 
 
 def agent_points() -> list[str]:
-    """The points of the agent; those of ``kedge reset`` have a test of their own."""
-    return [one for one in fault_points.names() if not one.startswith(("csi.", "reset."))]
+    """The points of the agent; the others have tests of their own, with what they are about."""
+    others = ("csi.", "reset.", "static.")
+    return [one for one in fault_points.names() if not one.startswith(others)]
 
 
 def is_of_the_end(name: str) -> bool:

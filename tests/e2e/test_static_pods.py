@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.rig import fault_points
 from tests.rig.edge import EdgeNode
 from tests.rig.kubectl import Kubectl, fetched
 from tests.rig.pods import IMAGE
@@ -19,6 +20,8 @@ from tests.rig.processes import wait_until
 from tests.rig.system import System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+POINTS = [one for one in fault_points.names() if one.startswith("static.")]
 
 MANIFEST = """
 apiVersion: v1
@@ -106,6 +109,41 @@ def test_static_pods_run_without_any_cloud(node: EdgeNode) -> None:
         lambda: is_current(node) and is_ready(node, "b-edge-1"), "it comes back after a reboot", 30
     )
     assert len(node.containerd.running_containers()) == 1
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_an_agent_killed_on_the_way_runs_what_the_file_says_and_once(
+    node: EdgeNode, point: str
+) -> None:
+    manifests = node.directory / "manifests"
+    (manifests / "a.yaml").write_text(manifest("a"))
+    # A mirror of an earlier content of the file, as the cloud may still have it.
+    annotations = {"kubernetes.io/config.mirror": "before"}
+    metadata = {"name": "a-edge-1", "namespace": "default", "uid": "m0", "annotations": annotations}
+    stale = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": []}}
+    if point == "static.mirror.unwanted":
+        node.change(stale)
+    else:
+        node.change()
+    node.crash(point)
+    node.start()
+    node.wait(lambda: is_current(node) and is_ready(node, "a-edge-1"), "it runs")
+    first = node.pods()["a-edge-1"]["uid"]
+    containers = node.containerd.running_containers()
+    assert len(containers) == 1
+    node.kill()
+    asked = "pods/deleted" if point == "static.mirror.unwanted" else "pods/mirror"
+    assert "a-edge-1" in node.reports(asked)
+    # Killed again, while another content takes the place of the first.
+    (manifests / "a.yaml").write_text(manifest("a", "changed"))
+    node.crash(point)
+    node.start()
+    node.wait(
+        lambda: is_ready(node, "a-edge-1") and node.pods()["a-edge-1"]["uid"] != first,
+        "what the file says now runs",
+    )
+    node.wait(lambda: len(node.containerd.running_containers()) == 1, "and nothing else")
+    assert node.containerd.running_containers() != containers
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kedge import metrics
 from kedge.api import static_pods
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet.static_pods import static
@@ -192,7 +195,7 @@ async def test_a_mirror_without_its_static_pod_is_taken_away(
         assert not runtime.sandboxes
 
 
-async def test_a_directory_is_followed_and_a_bad_file_ends_nothing(
+async def test_a_directory_is_followed_and_a_file_that_stays_bad_ends_its_pod(
     kubelet: Kubelet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(static, "LOOK_SECONDS", 0.02)
@@ -227,7 +230,57 @@ async def test_a_directory_is_followed_and_a_bad_file_ends_nothing(
         )
         (directory / "a.json").write_text("{")
         await until(lambda: len(seen) > 3)
-        assert seen[-1] == ["a-edge-1"], "what it said before goes on"
+        assert seen[-1] == ["a-edge-1"], "it may be half written: what it said before goes on"
+        assert metrics.read("kedge_static_pod_files_invalid") == 2
+        (directory / "a.json").write_text(json.dumps(manifest))
+        await until(lambda: metrics.read("kedge_static_pod_files_invalid") == 1)
+        monkeypatch.setattr(static, "PATIENCE_SECONDS", 0.2)
+        (directory / "a.json").write_text("{")
+        await until(lambda: seen[-1] == [], "it stayed bad, its pod ends")
+        events = await kubelet.events()
+        assert any(
+            "a.json: cannot be used for 0.2 s now, pod a-edge-1 ends" in m for _, m in events
+        )
+        (directory / "a.json").write_text(json.dumps(manifest))
+        await until(lambda: seen[-1] == ["a-edge-1"], "it is right again")
         (directory / "a.json").unlink()
         await until(lambda: seen[-1] == [])
+        following.cancel()
+
+
+async def test_only_an_absent_directory_ends_its_pods(
+    kubelet: Kubelet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(static, "LOOK_SECONDS", 0.02)
+    directory = tmp_path / "manifests"
+    directory.mkdir()
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}
+    (directory / "a.json").write_text(json.dumps(body | {"spec": {"containers": [spec()]}}))
+    (directory / "b.yaml").symlink_to(tmp_path / "nowhere")
+    seen: list[list[str]] = []
+    looks = []
+
+    def fails(path: str) -> Any:
+        looks.append(path)
+        raise OSError(errno.EIO, "Input/output error")
+
+    async with kubelet:
+        pods = static.StaticPods(
+            str(directory),
+            "edge-1",
+            kubelet.recorder,
+            lambda found: seen.append([one.name for one in found]),
+        )
+        following = asyncio.get_running_loop().create_task(pods.run())
+        await until(lambda: seen == [["a-edge-1"]], "a link that leads nowhere is only a bad file")
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "scandir", fails)
+            await until(lambda: len(looks) > 3)
+        assert seen == [["a-edge-1"]]
+        directory.rename(tmp_path / "away")
+        await until(lambda: seen[-1] == [])
+        events = [text for reason, text in await kubelet.events() if reason == "InvalidStaticPod"]
+        assert [one for one in events if "b.yaml: " in one]
+        assert [one for one in events if one.startswith("staticPodPath cannot be read: ")]
+        assert [one for one in events if one == f"staticPodPath is not there: {directory}"]
         following.cancel()

@@ -8,10 +8,14 @@ The store is held by the agent's process; tests write to it before the agent sta
 from __future__ import annotations
 
 import json
+import signal
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kedge import config
 from kedge.api.keys import ObjectKey
+from kedge.edge.config import EdgeConfig
 from kedge.store import Op, Store, delete, put
 from tests.rig.containerd import Containerd
 from tests.rig.processes import Process, free_port, wait_until
@@ -96,6 +100,19 @@ class EdgeNode:
             ["-m", "kedge.edge", "--config", str(self.data / "edge.yaml")],
             log=self.directory / "agent.log",
         )
+
+    def crash(self, point: str, seconds: float = 30) -> None:
+        """Starts the agent's test build, which kills itself at a fault point, and waits for that."""
+        settings = asdict(config.load(EdgeConfig, self.data / "edge.yaml", {}))
+        note = self.directory / "note"
+        note.unlink(missing_ok=True)
+        words = [point, json.dumps(settings, default=str), str(note)]
+        agent = self.agent = Process(
+            ["-m", "tests.rig.faulty_agent", *words], log=self.directory / "agent.log"
+        )
+        wait_until(lambda: not agent.is_running(), seconds, f"it is killed at {point}")
+        assert agent.stop() == -signal.SIGKILL, agent.tail()
+        assert note.read_text() == point
 
     def kill(self) -> None:
         """SIGKILL for the agent."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kedge import faults
 from kedge.api import static_pods
 from kedge.edge.kubelet.static_pods.static import STATIC
 
@@ -133,8 +134,12 @@ class Mirrors:
         self._asked[key] = (token, self._clock())
         if what == "delete":
             self._reporter.pod_deleted(subject)
+            if __debug__:
+                faults.point("static.mirror.unwanted")
         else:
             self._reporter.mirror(mirror_of(subject))
+            if __debug__:
+                faults.point("static.mirror.wanted")
 
 
 def mirror_of(static: Pod) -> Pod:

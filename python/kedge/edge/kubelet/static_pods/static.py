@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Static pods: a directory is looked at, and its manifests are read when something in it changed.
 
-Reading is ``static_files``'s, in a process of its own. A file that cannot be read is named in an Event of
-the node; the pod that it gave before goes on, since a file may be found half written. A file that
-is gone ends its pod. Loaded only where the settings name a directory.
+Reading is ``static_files``'s, in a process of its own. A file that cannot be used is named in an Event of
+the node and counted. The pod that it gave before goes on for a while, since a file may be found half written,
+and then ends, as with the kubelet (decision 0146); a file that is gone ends its pod at once. A directory that
+cannot be read, other than one that is absent, changes nothing. Loaded only where the settings name a directory.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from kedge import faults, metrics
 from kedge.api.keys import ObjectKey
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ STATIC = "static"
 LOOK_SECONDS = 2.0
 READ_SECONDS = 30.0
 RETRY_SECONDS = 10.0
+PATIENCE_SECONDS = 20.0
+"""How long a file may be bad before its pod ends: so often a kubelet reads all files anew."""
 MAX_ANSWER_BYTES = 16 << 20
 MAX_ENTRIES = 1000
 READER = "kedge.edge.kubelet.static_pods.static_files"
@@ -58,6 +62,8 @@ class StaticPods:
         self._recorder = recorder
         self._changed = changed
         self._files: dict[str, dict[str, Any]] = {}
+        self._bad: dict[str, float] = {}
+        """Files that cannot be used, and since when on the loop's clock."""
         self._seen: Signature | None = None
         self._said: set[tuple[str, str]] = set()
 
@@ -66,7 +72,7 @@ class StaticPods:
         while True:
             pause = LOOK_SECONDS
             signature = self._look()
-            if signature != self._seen:
+            if signature is not None and (signature != self._seen or self._is_patience_over()):
                 try:
                     self._take(await self._read() if signature else [])
                     self._seen = signature
@@ -75,19 +81,24 @@ class StaticPods:
                     pause = RETRY_SECONDS
             await asyncio.sleep(pause)
 
-    def _look(self) -> Signature:
-        """What tells whether something in the directory changed."""
+    def _is_patience_over(self) -> bool:
+        """Whether a pod runs of a file that has been bad for too long: it is read once more."""
+        until = asyncio.get_running_loop().time() - PATIENCE_SECONDS
+        return any(since <= until and file in self._files for file, since in self._bad.items())
+
+    def _look(self) -> Signature | None:
+        """What tells whether something in the directory changed; none if that cannot be said."""
         found: list[tuple[str, int, int, int]] = []
         try:
             with os.scandir(self._directory) as entries:
                 for entry in entries:
                     if entry.name[0] != "." and len(found) < MAX_ENTRIES:
-                        status = entry.stat()
-                        found.append(
-                            (entry.name, status.st_mtime_ns, status.st_size, status.st_ino)
-                        )
+                        found.append((entry.name, *_state(entry)))
+        except FileNotFoundError:
+            self._say("", f"staticPodPath is not there: {self._directory}")
         except OSError as error:
             self._say("", f"staticPodPath cannot be read: {self._directory}: {error.strerror}")
+            return None
         return tuple(sorted(found))
 
     async def _read(self) -> list[dict[str, Any]]:
@@ -111,20 +122,33 @@ class StaticPods:
         return found
 
     def _take(self, entries: list[dict[str, Any]]) -> None:
+        if __debug__:
+            faults.point("static.read")
+        now = asyncio.get_running_loop().time()
         present = {one["file"] for one in entries}
         files = {name: pod for name, pod in self._files.items() if name in present}
+        wrong = {one["file"] for one in entries if one.get("error") or one.get("warning")}
+        self._said = {said for said in self._said if said[0] in wrong or not (said[0] or present)}
+        bad = {}
         for one in entries:
+            file, text = one["file"], one.get("error") or one.get("warning")
             if "pod" in one:
-                files[one["file"]] = one["pod"]
-            text = one.get("error") or one.get("warning")
+                files[file] = one["pod"]
+            else:
+                bad[file] = self._bad.get(file, now)
             if text:
-                self._say(one["file"], text)
-        self._files = files
-        self._said = {said for said in self._said if said[0] in present}
+                self._say(file, text)
+            if file in bad and file in files and bad[file] <= now - PATIENCE_SECONDS:
+                name = files.pop(file)["metadata"]["name"]
+                self._say(file, f"cannot be used for {PATIENCE_SECONDS:g} s now, pod {name} ends")
+        self._files, self._bad = files, bad
+        metrics.gauge("kedge_static_pod_files_invalid", len(bad))
         metadata = [(pod["metadata"], pod) for pod in files.values()]
         self._changed(
             {ObjectKey("", STATIC, one["namespace"], one["name"]): pod for one, pod in metadata}
         )
+        if __debug__:
+            faults.point("static.taken")
 
     def _say(self, file: str, text: str) -> None:
         """An Event and a line in the log, once while it lasts."""
@@ -133,6 +157,15 @@ class StaticPods:
             where = f"{self._directory}/{file}: " if file else ""
             self._recorder.node("InvalidStaticPod", f"{where}{text}", warning=True)
             _log.warning("static pod %s%s", where, text)
+
+
+def _state(entry: os.DirEntry[str]) -> tuple[int, int, int]:
+    """Of one file; nothing of a link that leads nowhere, which reading will name."""
+    try:
+        status = entry.stat()
+    except FileNotFoundError:
+        return 0, 0, 0
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 async def _bounded(stream: asyncio.StreamReader | None) -> bytes:
