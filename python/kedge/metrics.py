@@ -2,7 +2,7 @@
 """Counters and gauges of a process, kept as plain numbers and rendered as Prometheus text.
 
 Nothing here listens: a role that serves metrics asks for ``render``. A metric is one or the other;
-names end in ``_total`` for counters.
+names end in ``_total`` for counters, but for those that others named. A ``Histogram`` belongs to whoever counts with it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,37 @@ def render() -> str:
         inner = ",".join(f'{key}="{_escape(text)}"' for key, text in labels)
         lines.append(f"{name}{{{inner}}} {value:g}" if inner else f"{name} {value:g}")
     return "\n".join(lines) + "\n"
+
+
+class Histogram:
+    """Values counted in buckets: a few integers, written out when somebody asks.
+
+    Args:
+        bounds: upper ends of its buckets, growing.
+    """
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, *bounds: float) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """Counts one value."""
+        at = next((at for at, bound in enumerate(self.bounds) if value <= bound), -1)
+        self.counts[at] += 1
+        self.total += value
+
+    def lines(self, name: str, **labels: str) -> list[str]:
+        """Its lines in the Prometheus text format, without the family's first."""
+        found, below = [], 0
+        inner = "".join(f'{key}="{_escape(text)}",' for key, text in labels.items())
+        for bound, count in zip([*map(str, self.bounds), "+Inf"], self.counts, strict=True):
+            below += count
+            found.append(f'{name}_bucket{{{inner}le="{bound}"}} {below}')
+        own = f"{{{inner[:-1]}}}" if inner else ""
+        return [*found, f"{name}_sum{own} {self.total:g}", f"{name}_count{own} {below}"]
 
 
 def _escape(text: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_kubelet import container, is_ready, pod
+from tests.rig import local
 from tests.rig.edge import EdgeNode
 from tests.rig.images import write_archive
 from tests.rig.processes import python_module
@@ -213,6 +214,10 @@ def test_a_pod_over_its_own_limits_of_disk_is_evicted(node: EdgeNode) -> None:
         90,
     )
     assert is_ready(node, "within")
+    _, body = local.ask(node.data, "/metrics")
+    told = body.decode()
+    assert 'kubelet_evictions{eviction_signal="emptydirfs.limit"} 1' in told
+    assert 'kubelet_evictions{eviction_signal="ephemeralcontainerfs.limit"} 2' in told
     node.kill()
     said = dict(events(node, "Evicted"))
     assert said["over-volume"] == 'Usage of EmptyDir volume "work" exceeds the limit "4Mi". '

@@ -169,6 +169,17 @@ def test_the_kubelets_own_metrics_and_probes_are_there(kubectl: Kubectl) -> None
     assert value(found, "kubelet_running_containers", container_state="running") == 2
     assert value(found, "kubelet_pod_start_duration_seconds_count") == 1
     assert value(found, "kubelet_runtime_operations_total", operation_type="run_podsandbox") == 1
+    assert value(found, "kubelet_started_pods_total") == 1
+    assert value(found, "kubelet_started_containers_total", container_type="container") == 2
+    operation = "kubelet_runtime_operations_duration_seconds_count"
+    assert value(found, operation, operation_type="run_podsandbox") == 1
+    assert value(found, "kubelet_pleg_relist_duration_seconds_count") > 0
+    assert value(found, "kubelet_pleg_last_seen_seconds") > 1.7e9
+    assert value(found, "kubelet_cgroup_version") in (1, 2)
+    asked = {"method": "GET", "path": "metrics", "long_running": "false"}
+    before = value(found, "kubelet_http_requests_total", **asked)
+    found = samples(kubectl("get", "--raw", f"{BASE}/metrics"))
+    assert value(found, "kubelet_http_requests_total", **asked) == before + 1
     assert value(found, "process_resident_memory_bytes") > 1 << 20
     found = samples(kubectl("get", "--raw", f"{BASE}/metrics/probes"))
     ready = {"pod": "busy", "container": "fill", "probe_type": "Readiness"}

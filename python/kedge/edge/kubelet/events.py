@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedge import metrics
 from kedge.api.keys import ObjectKey
+from kedge.edge.kubelet.pod.lifecycle import field as field_of
 from kedge.edge.kubelet.pod.lifecycle import format_time
 from kedge.errors import StoreError
 from kedge.store import Op, Store, delete, put
@@ -110,7 +111,7 @@ class Recorder:
             "uid": metadata["uid"],
         }
         if container:
-            involved["fieldPath"] = f"spec.{_field(pod, container)}{{{container}}}"
+            involved["fieldPath"] = f"spec.{field_of(pod, container)}{{{container}}}"
         self._record(involved, metadata["namespace"], reason, message, warning=warning)
 
     def node(self, reason: str, message: str, *, warning: bool = False) -> None:
@@ -239,14 +240,6 @@ class Recorder:
 
 def _about(event: dict[str, Any]) -> str:
     return str(event["involvedObject"]["uid"])
-
-
-def _field(pod: dict[str, Any], container: str) -> str:
-    """The list of the pod's spec that a container is in."""
-    for kind in ("initContainers", "ephemeralContainers"):
-        if any(one["name"] == container for one in pod["spec"].get(kind) or []):
-            return kind
-    return "containers"
 
 
 def _shorten(table: OrderedDict[Any, Any]) -> None:

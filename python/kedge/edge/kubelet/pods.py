@@ -12,12 +12,14 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
 from kedge.api.static_pods import mirrored
 from kedge.edge.kubelet import labels, objects, remains, reports
 from kedge.edge.kubelet.container import tokens
+from kedge.edge.kubelet.node.counts import relists
 from kedge.edge.kubelet.pod import observe
 from kedge.edge.kubelet.pod.state import Container, ContainerState, Ended, Pod, Sandbox
 from kedge.edge.kubelet.worker import PodWorker
@@ -377,6 +379,7 @@ class Pods:
             except TimeoutError:
                 pass
             self._relist.clear()
+            began = relists.begin(time.monotonic())
             try:
                 await self._compare()
             except RuntimeFailure as error:
@@ -386,6 +389,7 @@ class Pods:
                 if self.runtime_error:
                     _log.info("the container runtime is back")
                 self.runtime_error = ""
+                relists.succeed(time.monotonic() - began, self._tools.clock())
             await asyncio.sleep(APART_SECONDS)
 
     async def _follow_events(self) -> None:

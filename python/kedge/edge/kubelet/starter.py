@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kedge import faults
+from kedge import faults, metrics
 from kedge.edge.kubelet.container import containers, dns, mounts, sandboxing, security
 from kedge.edge.kubelet.container.environment import ContainerConfigError, environment
 from kedge.edge.kubelet.container.security import CreateContainerError
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.kubelet.volumes import Prepared
     from kedge.edge.runtime import Image
+
+_KINDS = {
+    "containers": "container",
+    "initContainers": "init_container",
+    "ephemeralContainers": "ephemeral_container",
+}
+"""The kubelet's words for them in its figures."""
 
 
 class RunContainerError(RuntimeFailure):
@@ -152,6 +159,9 @@ class Starter:
             RunContainerError: the runtime refused to start it.
         """
         runtime, recorder, name = self._tools.runtime, self._tools.recorder, container["name"]
+        metrics.count(
+            "kubelet_started_containers_total", container_type=_KINDS[lifecycle.field(pod, name)]
+        )
         security.check(pod, container, image, self._tools.facts.security)
         wanted = container.get("targetContainerName")
         if wanted and not target:

@@ -29,6 +29,8 @@ from kedge.edge.runtime.types import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from kedge.metrics import Histogram
+
 __all__ = [
     "Abilities",
     "CallFailed",
@@ -154,6 +156,9 @@ class ContainerRuntime(Protocol):
 
     def operations(self) -> Mapping[tuple[str, bool], int]:
         """How many calls there were, by CRI's method and whether they failed."""
+
+    def durations(self) -> Mapping[str, Histogram]:
+        """How long they took, in seconds, by CRI's method."""
 
     async def update_container_resources(self, container_id: str, linux: dict[str, Any]) -> None:
         """Gives a running container other limits (``LinuxContainerResources``)."""

@@ -33,6 +33,8 @@ from kedge.errors import RuntimeFailure
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from kedge.metrics import Histogram
+
 
 class FakeRuntime:
     """Keeps sandboxes and containers as dictionaries.
@@ -306,6 +308,10 @@ class FakeRuntime:
     def operations(self) -> dict[tuple[str, bool], int]:
         """None failed."""
         return {(verb, False): count for verb, count in self.calls.items()}
+
+    def durations(self) -> dict[str, Histogram]:
+        """Nothing takes time here."""
+        return {}
 
     async def update_container_resources(self, container_id: str, linux: dict[str, Any]) -> None:
         """Keeps the new limits in ``configs``."""

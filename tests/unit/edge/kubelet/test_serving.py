@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request for a log amounts to."""
+"""What a request for a log amounts to, and how requests are counted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from kedge.edge.kubelet.pod.state import Container, ContainerState, Observed
 from kedge.edge.kubelet.serving.face import Request, RequestError
 from kedge.edge.kubelet.serving.logs import choose, log_request
+from kedge.edge.kubelet.serving.routes import labels_of
 
 RUNNING = Container("c2", "main", 2, ContainerState.RUNNING, "s1")
 BEFORE = Container("c1", "main", 1, ContainerState.EXITED, "s1", log_path="/logs/old.log")
@@ -76,3 +77,20 @@ def test_the_newest_container_is_chosen_or_the_one_before_it() -> None:
 def test_a_container_without_a_log_is_named(name: str, query: dict[str, str], said: str) -> None:
     with pytest.raises(RequestError, match=said):
         choose(request(**query), OBSERVED, name, "p")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "wanted"),
+    [
+        ("GET", ("metrics", "cadvisor"), ("GET", "metrics/cadvisor", "false")),
+        ("POST", ("exec", "default", "p", "main"), ("POST", "exec", "true")),
+        ("GET", ("metrics", "made-up"), ("GET", "other", "false")),
+        ("BREW", ("made-up",), ("other", "other", "false")),
+        ("GET", (), ("GET", "other", "false")),
+    ],
+)
+def test_requests_are_counted_under_few_names(
+    method: str, path: tuple[str, ...], wanted: tuple[str, str, str]
+) -> None:
+    found = labels_of(Request(method, path, {}, False, b""))
+    assert (found["method"], found["path"], found["long_running"]) == wanted

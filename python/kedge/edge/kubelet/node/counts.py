@@ -1,37 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long things took, counted in buckets: a few integers each, written out when somebody asks."""
+"""How long things took on this node, told by ``/metrics`` under the kubelet's names."""
 
 from __future__ import annotations
 
-
-class Histogram:
-    """A Prometheus histogram without labels.
-
-    Args:
-        bounds: upper ends of its buckets, growing.
-    """
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, *bounds: float) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def add(self, value: float) -> None:
-        """Counts one value."""
-        at = next((at for at, bound in enumerate(self.bounds) if value <= bound), -1)
-        self.counts[at] += 1
-        self.total += value
-
-    def lines(self, name: str) -> list[str]:
-        """Its lines in the Prometheus text format."""
-        found, below = [f"# TYPE {name} histogram"], 0
-        for bound, count in zip([*map(str, self.bounds), "+Inf"], self.counts, strict=True):
-            below += count
-            found.append(f'{name}_bucket{{le="{bound}"}} {below}')
-        return [*found, f"{name}_sum {self.total:g}", f"{name}_count {below}"]
-
+from kedge.metrics import Histogram
 
 pod_start = Histogram(0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 180, 240, 300, 600)
 """From a pod's arrival on this node to its first moment as Running, in seconds."""
+
+
+class Relists:
+    """Looks at everything that the runtime has (the kubelet's PLEG).
+
+    Attributes:
+        durations: of those that succeeded, in seconds.
+        intervals: between their beginnings.
+        seen_at: when the last one succeeded, in seconds since the epoch; 0 for never.
+    """
+
+    def __init__(self) -> None:
+        bounds = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+        self.durations = Histogram(*bounds)
+        self.intervals = Histogram(*bounds)
+        self.seen_at = 0.0
+        self._began: float | None = None
+
+    def begin(self, now: float) -> float:
+        """One begins, on a clock that does not jump; that time."""
+        if self._began is not None:
+            self.intervals.add(now - self._began)
+        self._began = now
+        return now
+
+    def succeed(self, seconds: float, at: float) -> None:
+        """It took so long, and ended then."""
+        self.durations.add(seconds)
+        self.seen_at = at
+
+
+relists = Relists()

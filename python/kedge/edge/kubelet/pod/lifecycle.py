@@ -47,6 +47,14 @@ def every_container(pod: Pod) -> Iterator[dict[str, Any]]:
     yield from ephemeral_containers(pod)
 
 
+def field(pod: Pod, name: str) -> str:
+    """The list of the pod's spec that a container is in."""
+    for one in ("initContainers", "ephemeralContainers"):
+        if any(found["name"] == name for found in pod["spec"].get(one) or []):
+            return one
+    return "containers"
+
+
 def find_container(pod: Pod, name: str) -> dict[str, Any] | None:
     """The container of that name, of whatever kind."""
     return next((one for one in every_container(pod) if one["name"] == name), None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from kedge import metrics
 from kedge.edge.kubelet import labels
 from kedge.edge.kubelet.pod import lifecycle
 from kedge.errors import RuntimeFailure
@@ -139,7 +140,7 @@ class Collector:
                 break
             if now < images.pulled.get(one.id, 0.0) + self._settings.image_minimum_age_seconds:
                 continue
-            if await self._remove(one):
+            if await self._remove(one, "space"):
                 freed += one.size_bytes
         return freed
 
@@ -154,9 +155,9 @@ class Collector:
         for one in await self._unused():
             last = max(images.last_used.get(one.id, self._began), images.pulled.get(one.id, 0.0))
             if last < oldest:
-                await self._remove(one)
+                await self._remove(one, "age")
 
-    async def _remove(self, one: Image) -> bool:
+    async def _remove(self, one: Image, reason: str) -> bool:
         name = next(iter((*one.tags, *one.digests)), one.id)
         try:
             await self._tools.runtime.remove_image(one.id)
@@ -164,6 +165,7 @@ class Collector:
             text = f"image {name} cannot be removed: {error}"
             self._tools.recorder.node("ImageGCFailed", text, warning=True)
             return False
+        metrics.count("kubelet_image_garbage_collected_total", reason=reason)
         _log.info("image removed image=%s bytes=%d", name, one.size_bytes)
         self._tools.images.forget(one.id)
         return True

@@ -14,6 +14,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from kedge import metrics
 from kedge.edge.kubelet.node.node_info import Pressure
 from kedge.edge.kubelet.pod import lifecycle
 from kedge.edge.kubelet.pod.state import ContainerState, Ended
@@ -254,7 +255,7 @@ class PressureManager:
         usage = usages.get(worker.uid, Usage())
         message = ranking.message(worker.pod, one, readings[one.signal], usage)
         grace = HARD_GRACE_SECONDS if one.is_hard else self._settings.most_grace_seconds
-        self.evict(worker, message, grace, is_disruption=True)
+        self.evict(worker, one.signal, message, grace, is_disruption=True)
         self._leaving = (worker, now)
         return True
 
@@ -268,8 +269,11 @@ class PressureManager:
         self._leaving = None
         return False
 
-    def evict(self, worker: PodWorker, message: str, grace: int, *, is_disruption: bool) -> None:
-        """Ends a pod for good."""
+    def evict(
+        self, worker: PodWorker, signal: str, message: str, grace: int, *, is_disruption: bool
+    ) -> None:
+        """Ends a pod for good, for what the kubelet calls ``signal`` in its figures."""
+        metrics.count("kubelet_evictions", eviction_signal=signal)
         worker.log.warning("evicted: %s", message)
         self._tools.recorder.pod(worker.pod, "Evicted", message, warning=True)
         worker.end(Ended("Evicted", message, grace, is_disruption=is_disruption))
@@ -311,11 +315,11 @@ class PressureManager:
         disk = await observe.disk_usage(self._tools, limited)
         for worker in limited:
             uid = worker.uid
-            text = ranking.limit_exceeded(
+            signal, text = ranking.limit_exceeded(
                 worker.pod, disk.containers[uid], disk.volumes[uid], disk.totals[uid]
             )
             if text and not lifecycle.is_critical(worker.pod):
-                self.evict(worker, text, HARD_GRACE_SECONDS, is_disruption=False)
+                self.evict(worker, signal, text, HARD_GRACE_SECONDS, is_disruption=False)
 
 
 def _runs(worker: PodWorker) -> bool:

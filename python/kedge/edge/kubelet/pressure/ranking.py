@@ -82,8 +82,8 @@ def binary(amount: int) -> str:
 
 def limit_exceeded(
     pod: Pod, containers: Mapping[str, int], volumes: Mapping[str, int], total: int
-) -> str:
-    """Why a pod is evicted for its own limits of local storage; empty if it keeps to them.
+) -> tuple[str, str]:
+    """Which of its own limits of local storage a pod is over, and why; empty if it keeps to them.
 
     Args:
         pod: its object.
@@ -95,22 +95,19 @@ def limit_exceeded(
         limit = (volume.get("emptyDir") or {}).get("sizeLimit")
         used = volumes.get(volume["name"])
         if limit is not None and used is not None and 0 < _bytes(limit) < used:
-            return f'Usage of EmptyDir volume "{volume["name"]}" exceeds the limit "{limit}". '
+            text = f'Usage of EmptyDir volume "{volume["name"]}" exceeds the limit "{limit}". '
+            return "emptydirfs.limit", text
     for container in lifecycle.every_container(pod):
         limit = resources.listed(container, "limits").get("ephemeral-storage")
         used = containers.get(container["name"])
         if limit is not None and used is not None and used > _bytes(limit):
-            return (
-                f"Container {container['name']} exceeded its local ephemeral storage limit "
-                f'"{limit}". '
-            )
+            text = f'Container {container["name"]} exceeded its local ephemeral storage limit "{limit}". '
+            return "ephemeralcontainerfs.limit", text
     allowed = storage_limit(pod)
     if allowed and total > allowed:
-        return (
-            "Pod ephemeral local storage usage exceeds the total limit of containers "
-            f"{binary(allowed)}. "
-        )
-    return ""
+        text = "Pod ephemeral local storage usage exceeds the total limit of containers "
+        return "ephemeralpodfs.limit", f"{text}{binary(allowed)}. "
+    return "", ""
 
 
 def storage_limit(pod: Pod) -> int:

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kedge import metrics
+from kedge.api.static_pods import SOURCE
 from kedge.edge.kubelet.node import counts
 from kedge.edge.kubelet.pod.state import ContainerState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from kedge.edge.kubelet.tools import Tools
     from kedge.edge.kubelet.worker import PodWorker
+    from kedge.metrics import Histogram
 
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _OPERATIONS = {
@@ -35,18 +38,20 @@ _OPERATIONS = {
 
 def kubelet(
     workers: list[PodWorker],
-    node: str,
+    tools: Tools,
     version: str,
-    operations: Mapping[tuple[str, bool], int],
 ) -> str:
     """The kubelet's own figures, and the process's.
 
     Args:
         workers: of the node's pods.
-        node: its name.
+        tools: the kubelet's shared parts.
         version: the agent's.
-        operations: calls of the runtime by method and whether they failed.
     """
+    operations, relists = tools.runtime.operations(), counts.relists
+    static = sum(
+        one.pod["metadata"].get("annotations", {}).get(SOURCE) == "file" for one in workers
+    )
     states: Counter[str] = Counter()
     pods = 0
     for worker in workers:
@@ -54,16 +59,35 @@ def kubelet(
         pods += observed.sandbox() is not None
         states.update(one.state.value for one in observed.containers if not one.is_lost)
     lines = [
-        *_family("kubelet_node_name", "gauge", [({"node": node}, 1)]),
+        *_family("kubelet_node_name", "gauge", [({"node": tools.facts.node}, 1)]),
         *_family("kubelet_running_pods", "gauge", [({}, pods)]),
-        *_family("kubelet_desired_pods", "gauge", [({"static": ""}, len(workers))]),
+        *_family(
+            "kubelet_desired_pods",
+            "gauge",
+            [({"static": ""}, len(workers) - static), ({"static": "true"}, static)],
+        ),
         *_family(
             "kubelet_running_containers",
             "gauge",
             [({"container_state": one.value}, states[one.value]) for one in ContainerState],
         ),
-        *counts.pod_start.lines("kubelet_pod_start_duration_seconds"),
+        *_histogram("kubelet_pod_start_duration_seconds", [({}, counts.pod_start)]),
+        *_histogram("kubelet_pleg_relist_duration_seconds", [({}, relists.durations)]),
+        *_histogram("kubelet_pleg_relist_interval_seconds", [({}, relists.intervals)]),
+        *_family("kubelet_pleg_last_seen_seconds", "gauge", [({}, relists.seen_at)]),
+        *_started_pods(operations),
         *_operations(operations),
+        *_histogram(
+            "kubelet_runtime_operations_duration_seconds",
+            [
+                ({"operation_type": name}, found)
+                for name, found in sorted(
+                    (_operation(method), found)
+                    for method, found in tools.runtime.durations().items()
+                )
+            ],
+        ),
+        *_cgroups(tools),
         *_family("kedge_build_info", "gauge", [({"version": version}, 1)]),
         *_process(),
     ]
@@ -94,7 +118,7 @@ def _operations(operations: Mapping[tuple[str, bool], int]) -> list[str]:
     every: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     for (method, is_failed), count in operations.items():
-        name = _OPERATIONS.get(method) or _snake(method)
+        name = _operation(method)
         every[name] += count
         if is_failed:
             failed[name] += count
@@ -104,6 +128,32 @@ def _operations(operations: Mapping[tuple[str, bool], int]) -> list[str]:
         *_family("kubelet_runtime_operations_total", "counter", rows),
         *_family("kubelet_runtime_operations_errors_total", "counter", errors),
     ]
+
+
+def _operation(method: str) -> str:
+    return _OPERATIONS.get(method) or _snake(method)
+
+
+def _started_pods(operations: Mapping[tuple[str, bool], int]) -> list[str]:
+    """A pod that is started, in the kubelet's sense, is a sandbox that is asked for."""
+    failed = operations.get(("RunPodSandbox", True), 0)
+    every = failed + operations.get(("RunPodSandbox", False), 0)
+    return [
+        *_family("kubelet_started_pods_total", "counter", [({}, every)]),
+        *_family("kubelet_started_pods_errors_total", "counter", [({}, failed)]),
+    ]
+
+
+def _cgroups(tools: Tools) -> list[str]:
+    if tools.cgroups is None:
+        return []
+    version = 2 if tools.cgroups.is_v2 else 1
+    return _family("kubelet_cgroup_version", "gauge", [({}, version)])
+
+
+def _histogram(name: str, rows: Iterable[tuple[Mapping[str, str], Histogram]]) -> list[str]:
+    lines = [line for labels, found in rows for line in found.lines(name, **labels)]
+    return [f"# TYPE {name} histogram", *lines] if lines else []
 
 
 def _snake(name: str) -> str:

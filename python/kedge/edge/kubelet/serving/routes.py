@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from kedge import metrics
 from kedge.edge.kubelet.pod import lifecycle
 from kedge.edge.kubelet.pod.state import Container, ContainerState
 from kedge.edge.kubelet.serving import logs
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 MAX_COMMAND_WORDS = 1000
+_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE"}
+_LONG = {"exec", "attach", "portForward", "containerLogs"}
+_COUNTED = _LONG | {
+    "healthz", "pods", "runningpods", "stats", "configz", "logs", "checkpoint", "metrics",
+    "metrics/cadvisor", "metrics/resource", "metrics/probes", "metrics/slis",
+}  # fmt: skip
+"""Paths that have a figure of their own: what clients ask for must not make more of them."""
 
 
 class Routes:
@@ -51,7 +59,11 @@ class Routes:
 
     async def run(self) -> None:
         """Answers until cancelled."""
-        await self._server.run(self.answer)
+        await self._server.run(self._counted)
+
+    async def _counted(self, request: Request) -> Reply:
+        metrics.count("kubelet_http_requests_total", 1.0, **labels_of(request))
+        return await self.answer(request)
 
     async def answer(self, request: Request) -> Reply:  # noqa: PLR0911 - a return for each path
         """The answer to one request.
@@ -143,6 +155,17 @@ class Routes:
             raise RequestError(400, f"pod {worker.pod['metadata']['name']!r} is not running")
         ports = [_port(text) for text in request.query.get("port") or []]
         return Stream(await self._tools.runtime.port_forward(sandbox.id, ports))
+
+
+def labels_of(request: Request) -> dict[str, str]:
+    """What is told of a request in figures; few values, whatever clients send."""
+    path = "/".join(request.parts[: 2 if request.parts[:1] == ("metrics",) else 1])
+    return {
+        "method": request.method if request.method in _METHODS else "other",
+        "path": path if path in _COUNTED else "other",
+        "server_type": "readwrite",
+        "long_running": str(path in _LONG).lower(),
+    }
 
 
 def _port(text: str) -> int:

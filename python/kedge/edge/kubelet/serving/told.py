@@ -66,9 +66,7 @@ async def answer(  # noqa: PLR0911 - a return for each path
         case ("metrics", "slis"):
             return _text(exposition.health(source.problem))
         case ("metrics",):
-            operations = source.tools.runtime.operations()
-            node = source.tools.facts.node
-            before = exposition.kubelet(source.workers, node, VERSION, operations)
+            before = exposition.kubelet(source.workers, source.tools, VERSION)
             return await _read(usage.VOLUMES, source, before)
         case ("runningpods",):
             return Answer(json.dumps(running(source.workers)).encode(), JSON)

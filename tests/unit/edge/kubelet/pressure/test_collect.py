@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from kedge import metrics
 from kedge.edge.kubelet import labels
 from kedge.edge.kubelet.images.images import Images
 from kedge.edge.kubelet.pod.state import Ended
@@ -86,7 +87,9 @@ class Node:
 def test_the_least_recently_used_go_until_enough_is_free() -> None:
     node = Node().has(new=10, old=10, older=10)
     node.images.last_used = {"sha256:lib/new": NOW - 1, "sha256:lib/old": NOW - 50}
+    before = metrics.read("kubelet_image_garbage_collected_total", reason="space")
     assert node.run(node.collector.make_room(15 * MB)) == {"older", "old"}
+    assert metrics.read("kubelet_image_garbage_collected_total", reason="space") == before + 2
     assert node.events == []
 
 

@@ -177,15 +177,18 @@ def test_limits_of_local_storage_are_told_apart() -> None:
     )
     wanted["spec"]["volumes"] = [{"name": "work", "emptyDir": {"sizeLimit": "5Mi"}}]
     check = ranking.limit_exceeded
-    assert check(wanted, {"a": 10 * MI, "b": 1}, {"work": 5 * MI}, 16 * MI) == ""
+    assert check(wanted, {"a": 10 * MI, "b": 1}, {"work": 5 * MI}, 16 * MI) == ("", "")
     assert check(wanted, {}, {"work": 6 * MI}, 6 * MI) == (
-        'Usage of EmptyDir volume "work" exceeds the limit "5Mi". '
+        "emptydirfs.limit",
+        'Usage of EmptyDir volume "work" exceeds the limit "5Mi". ',
     )
     assert check(wanted, {"a": 11 * MI}, {}, 11 * MI) == (
-        'Container a exceeded its local ephemeral storage limit "10Mi". '
+        "ephemeralcontainerfs.limit",
+        'Container a exceeded its local ephemeral storage limit "10Mi". ',
     )
     assert check(wanted, {"a": 9 * MI, "b": 9 * MI}, {"work": 4 * MI}, 22 * MI) == (
-        "Pod ephemeral local storage usage exceeds the total limit of containers 20Mi. "
+        "ephemeralpodfs.limit",
+        "Pod ephemeral local storage usage exceeds the total limit of containers 20Mi. ",
     )
     wanted["spec"]["containers"][1]["resources"] = {}
-    assert check(wanted, {"b": 99 * MI}, {}, 99 * MI) == ""
+    assert check(wanted, {"b": 99 * MI}, {}, 99 * MI) == ("", "")
