@@ -25,8 +25,12 @@ RESOURCES = {
     "daemonsets": "apps",
     "leases": "coordination.k8s.io",
     "storageclasses": "storage.k8s.io",
+    "csidrivers": "storage.k8s.io",
+    "volumeattachments": "storage.k8s.io",
 }
-CLUSTER_SCOPED = {"nodes", "namespaces", "persistentvolumes", "storageclasses"}
+CLUSTER_SCOPED = {
+    "nodes", "namespaces", "persistentvolumes", "storageclasses", "csidrivers", "volumeattachments",
+}  # fmt: skip
 
 
 def key(resource: str, name: str = "", namespace: str = "default") -> ObjectKey:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from kedge.cluster.controllers.attachments import plan as attaching
+from kedge.cluster.controllers.attachments.controller import Attachments
 from kedge.cluster.controllers.daemon_sets.controller import DaemonSets
 from kedge.cluster.controllers.deployments.controller import Deployments
 from kedge.cluster.controllers.garbage import Garbage
@@ -46,6 +48,8 @@ class Config:
     """How long a Node must have been gone before the pods bound to it are removed."""
     terminated_pods: int = TERMINATED_LIMIT
     """Finished pods kept in all."""
+    force_detach_seconds: float = attaching.FORCE_SECONDS
+    """How long a node out of reach holds up detaching what it has in use and no pod needs."""
 
 
 def all_controllers(client: Client, informer: Informer, config: Config) -> list[Component]:
@@ -73,4 +77,5 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
         ReplicaSets(client, informer, recorder),
         ServiceAccounts(client, informer, config.ca_pem),
         Volumes(client, informer, recorder),
+        Attachments(client, informer, recorder, force_seconds=config.force_detach_seconds),
     ]

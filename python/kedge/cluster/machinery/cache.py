@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from kedge.cluster.machinery.records import Key, Pod, Workload
+from kedge.cluster.machinery.storage import Attachment
 
 
 class Record(Protocol):
@@ -184,6 +185,31 @@ class WorkloadCache(Cache[Workload]):
         self._by_owner.move(_owner_uid(old), _owner_uid(new), workload.key, new)
         space = workload.namespace
         self._by_namespace.move(space if old else "", space if new else "", workload.key, new)
+
+
+class AttachmentCache(Cache[Attachment]):
+    """Attachments, also by node and by volume."""
+
+    def __init__(self, decode: Callable[[bytes, int], Attachment]) -> None:
+        super().__init__(decode)
+        self._by_node: _Index[Attachment] = _Index()
+        self._by_volume: _Index[Attachment] = _Index()
+
+    def on_node(self, name: str) -> list[Attachment]:
+        """The attachments to that node."""
+        return self._by_node.of(name)
+
+    def of_volume(self, name: str) -> list[Attachment]:
+        """The attachments of that PersistentVolume."""
+        return self._by_volume.of(name)
+
+    def _index(self, old: Attachment | None, new: Attachment | None) -> None:
+        attachment = new or old
+        if attachment is None:
+            return
+        key = attachment.key
+        self._by_node.move(old.node if old else "", new.node if new else "", key, new)
+        self._by_volume.move(old.volume if old else "", new.volume if new else "", key, new)
 
 
 def _owner_uid(record: Pod | Workload | None) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kedge.cluster.machinery import records, storage
-from kedge.cluster.machinery.cache import Cache, PodCache, WorkloadCache
+from kedge.cluster.machinery.cache import AttachmentCache, Cache, PodCache, WorkloadCache
 from kedge.errors import Gone
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class Informer:
         self.claims: Cache[storage.Claim] = Cache(storage.claim_of)
         self.volumes: Cache[storage.Volume] = Cache(storage.volume_of)
         self.classes: Cache[storage.StorageClass] = Cache(storage.class_of)
+        self.drivers: Cache[storage.Driver] = Cache(storage.driver_of)
+        self.attachments = AttachmentCache(storage.attachment_of)
         self._caches: dict[tuple[str, str], Cache[Any]] = {
             ("", "nodes"): self.nodes,
             ("", "namespaces"): self.namespaces,
@@ -60,6 +62,8 @@ class Informer:
             ("apps", "replicasets"): self.replica_sets,
             ("apps", "daemonsets"): self.daemon_sets,
             ("storage.k8s.io", "storageclasses"): self.classes,
+            ("storage.k8s.io", "csidrivers"): self.drivers,
+            ("storage.k8s.io", "volumeattachments"): self.attachments,
             ("", "persistentvolumes"): self.volumes,
             ("", "persistentvolumeclaims"): self.claims,
             ("", "pods"): self.pods,

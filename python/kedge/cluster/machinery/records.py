@@ -150,8 +150,10 @@ class Node(Struct, weakref=False):
     """Types of the other conditions that are True."""
     created: float
     deleted: bool
-    local_volumes: tuple[str, ...] = ()
-    """What it says of volumes that it holds itself: ``volumesInUse`` of its status."""
+    volumes_in_use: tuple[str, ...] = ()
+    """What it says of volumes that it holds: ``volumesInUse`` of its status."""
+    volumes_attached: tuple[str, ...] = ()
+    """Names in ``volumesAttached`` of its status."""
     volume_pool: int = 0
     """Bytes of the disk on which it has volumes of its own."""
     volumes_to_remove: str = ""
@@ -329,7 +331,8 @@ def node_of(value: bytes, version: int) -> Node:
         ),
         created=seconds_of(metadata.creation_timestamp),
         deleted=metadata.deletion_timestamp is not None,
-        local_volumes=decoded.status.volumes_in_use or (),
+        volumes_in_use=decoded.status.volumes_in_use or (),
+        volumes_attached=tuple(one.name for one in decoded.status.volumes_attached or ()),
         volume_pool=amounts(decoded.status.capacity).get("kedge.io/local-storage", 0),
         volumes_to_remove=metadata.annotations.volumes_to_remove if metadata.annotations else "",
         volumes_directory=metadata.annotations.volumes_directory if metadata.annotations else "",

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of claims, PersistentVolumes and StorageClasses, beside those in ``records``."""
+"""Records of claims, PersistentVolumes, their classes, drivers and attachments, beside those in ``records``."""
 
 from __future__ import annotations
+
+import sys
 
 import msgspec
 from msgspec import Struct
@@ -69,6 +71,46 @@ class Volume(Struct, weakref=False):
     phase: str
     provisioned_by: str
     is_bound_by_controller: bool
+    driver: str = ""
+    """The CSI driver that it is of; empty for others."""
+    handle: str = ""
+    """The driver's name for it."""
+
+    @property
+    def key(self) -> Key:
+        """The name, in the form of all keys."""
+        return ("", self.name)
+
+
+class Driver(Struct, weakref=False):
+    """A CSIDriver."""
+
+    name: str
+    uid: str
+    version: int
+    attaches: bool
+    """Its volumes are attached to a node before the node may have them."""
+
+    @property
+    def key(self) -> Key:
+        """The name, in the form of all keys."""
+        return ("", self.name)
+
+
+class Attachment(Struct, weakref=False):
+    """A VolumeAttachment."""
+
+    name: str
+    uid: str
+    version: int
+    deleted: bool
+    attacher: str
+    node: str
+    volume: str
+    """The PersistentVolume."""
+    attached: bool
+    error: str
+    """Why it is not attached, as its attacher says."""
 
     @property
     def key(self) -> Key:
@@ -98,6 +140,8 @@ class StorageClass(Struct, weakref=False):
 _claims = msgspec.json.Decoder(wire.ClaimObject)
 _volumes = msgspec.json.Decoder(wire.VolumeObject)
 _classes = msgspec.json.Decoder(wire.ClassObject)
+_drivers = msgspec.json.Decoder(wire.DriverObject)
+_attachments = msgspec.json.Decoder(wire.AttachmentObject)
 
 
 def claim_of(value: bytes, version: int) -> Claim:
@@ -151,6 +195,36 @@ def volume_of(value: bytes, version: int) -> Volume:
         phase=decoded.status.phase or "Pending",
         provisioned_by=notes.provisioned_by,
         is_bound_by_controller=bool(notes.bound_by_controller),
+        driver=sys.intern(spec.csi.driver) if spec.csi else "",
+        handle=spec.csi.volume_handle if spec.csi else "",
+    )
+
+
+def driver_of(value: bytes, version: int) -> Driver:
+    """A CSIDriver's record."""
+    decoded = _drivers.decode(value)
+    return Driver(
+        name=decoded.metadata.name,
+        uid=decoded.metadata.uid,
+        version=version,
+        attaches=decoded.spec.attach_required is not False,
+    )
+
+
+def attachment_of(value: bytes, version: int) -> Attachment:
+    """A VolumeAttachment's record."""
+    decoded = _attachments.decode(value)
+    metadata, spec, status = decoded.metadata, decoded.spec, decoded.status
+    return Attachment(
+        name=metadata.name,
+        uid=metadata.uid,
+        version=version,
+        deleted=metadata.deletion_timestamp is not None,
+        attacher=sys.intern(spec.attacher),
+        node=sys.intern(spec.node_name),
+        volume=spec.source.volume or "",
+        attached=status.attached,
+        error=(status.attach_error.message or "") if status.attach_error else "",
     )
 
 

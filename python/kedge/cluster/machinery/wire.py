@@ -250,6 +250,12 @@ class NodeSpec(Struct, rename="camel"):
     taints: tuple[Taint, ...] | None = None
 
 
+class AttachedVolume(Struct):
+    """One entry of a Node's ``status.volumesAttached``."""
+
+    name: str = ""
+
+
 class NodeStatus(Struct, rename="camel"):
     """``status`` of a Node."""
 
@@ -257,6 +263,7 @@ class NodeStatus(Struct, rename="camel"):
     capacity: dict[str, Quantity] | None = None
     conditions: tuple[Condition, ...] | None = None
     volumes_in_use: tuple[str, ...] | None = None
+    volumes_attached: tuple[AttachedVolume, ...] | None = None
 
 
 class NodeObject(Struct):
@@ -329,6 +336,13 @@ class Affine(Struct, rename="camel"):
     required: NodeSelector | None = None
 
 
+class DriverSource(Struct, rename="camel"):
+    """``csi`` of a PersistentVolume."""
+
+    driver: str = ""
+    volume_handle: str = ""
+
+
 class VolumeSpec(Struct, rename="camel"):
     """``spec`` of a PersistentVolume."""
 
@@ -339,6 +353,7 @@ class VolumeSpec(Struct, rename="camel"):
     volume_mode: str | None = None
     node_affinity: Affine | None = None
     reclaim: str | None = field(default=None, name="persistentVolumeReclaimPolicy")
+    csi: DriverSource | None = None
 
 
 class VolumeStatus(Struct):
@@ -382,6 +397,54 @@ class ClassObject(Struct, rename="camel"):
     reclaim_policy: str | None = None
     volume_binding_mode: str | None = None
     mount_options: tuple[str, ...] | None = None
+
+
+class DriverSpec(Struct, rename="camel"):
+    """``spec`` of a CSIDriver."""
+
+    attach_required: bool | None = None
+
+
+class DriverObject(Struct):
+    """A CSIDriver."""
+
+    metadata: Metadata
+    spec: DriverSpec = field(default_factory=DriverSpec)
+
+
+class AttachmentSource(Struct):
+    """``spec.source`` of a VolumeAttachment."""
+
+    volume: str | None = field(default=None, name="persistentVolumeName")
+
+
+class AttachmentSpec(Struct, rename="camel"):
+    """``spec`` of a VolumeAttachment."""
+
+    attacher: str = ""
+    node_name: str = ""
+    source: AttachmentSource = field(default_factory=AttachmentSource)
+
+
+class Failure(Struct):
+    """``attachError`` or ``detachError`` of a VolumeAttachment."""
+
+    message: str | None = None
+
+
+class AttachmentStatus(Struct, rename="camel"):
+    """``status`` of a VolumeAttachment."""
+
+    attached: bool = False
+    attach_error: Failure | None = None
+
+
+class AttachmentObject(Struct):
+    """A VolumeAttachment."""
+
+    metadata: Metadata
+    spec: AttachmentSpec = field(default_factory=AttachmentSpec)
+    status: AttachmentStatus = field(default_factory=AttachmentStatus)
 
 
 class AnyObject(Struct):

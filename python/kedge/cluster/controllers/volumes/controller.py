@@ -113,7 +113,7 @@ class Volumes:
         node = new or old
         if node is None:
             return
-        if old is None or new is None or old.local_volumes != new.local_volumes:
+        if old is None or new is None or old.volumes_in_use != new.volumes_in_use:
             self._tell(binding.hostname(node))
         if old is not None and new is not None and old.volume_pool == new.volume_pool:
             return

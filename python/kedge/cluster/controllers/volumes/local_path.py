@@ -92,7 +92,7 @@ class LocalPath:
         if not host or binding.LOCAL_PATH not in volume.finalizers:
             return True
         node = self._node(host)
-        return node is None or f"{REMOVED}{volume.name}" in node.local_volumes
+        return node is None or f"{REMOVED}{volume.name}" in node.volumes_in_use
 
     async def tell(self, host: str) -> None:
         """Writes which volumes a node is to remove, and forgets those that are gone."""
