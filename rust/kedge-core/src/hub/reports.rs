@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a node may report, checked against its view: its own Node and drivers, its own pods, their events.
+//! What a node may report, checked against its view: its own Node and drivers, its own pods, their events
+//! and claims.
 
 use std::collections::HashMap;
 
@@ -10,13 +11,14 @@ use crate::sync::view::Views;
 use crate::sync::{Item, Key};
 
 /// The kinds of reports, with whether one is removed at the node once it is acknowledged.
-pub(crate) const RESOURCES: [(&str, bool); 7] = [
+pub(crate) const RESOURCES: [(&str, bool); 8] = [
     ("csinodes", false),
     ("nodes/registration", false),
     ("nodes/status", false),
     ("pods/status", false),
     ("pods/deleted", true),
     ("pods/mirror", true),
+    ("persistentvolumeclaims/size", true),
     ("events", true),
 ];
 
@@ -87,6 +89,7 @@ pub(crate) fn check(views: &Views, node: &str, item: &Item) -> Verdict {
         "csinodes" | "nodes/registration" | "nodes/status" => refuse("another node"),
         "pods/status" | "pods/deleted" => pod(views, node, key, &report.metadata.uid),
         "pods/mirror" => mirror(views, node, key, &report),
+        "persistentvolumeclaims/size" => claim(views, node, key),
         "events" => event(views, node, key, &report.involved_object),
         _ => refuse("an unknown kind of report"),
     }
@@ -117,6 +120,12 @@ fn mirror(views: &Views, node: &str, key: &Key, report: &Report) -> Verdict {
         Some(_) => Verdict::Ignore,
         None => Verdict::Accept,
     }
+}
+
+/// A claim that its pods use has grown; by how much is the cloud role's to check.
+fn claim(views: &Views, node: &str, key: &Key) -> Verdict {
+    let claim = Key::of("", "persistentvolumeclaims", &key.namespace, &key.name);
+    if views.sees(node, &claim) { Verdict::Accept } else { Verdict::Ignore }
 }
 
 fn event(views: &Views, node: &str, key: &Key, about: &Involved) -> Verdict {
@@ -154,7 +163,7 @@ mod tests {
         let mut views = Views::default();
         for (name, node) in [("mine", "n1"), ("other", "n2"), ("old", "n1")] {
             let json = format!(
-                r#"{{"metadata":{{"namespace":"d","uid":"u"}},"spec":{{"nodeName":"{node}"}}}}"#
+                r#"{{"metadata":{{"namespace":"d","uid":"u"}},"spec":{{"nodeName":"{node}","volumes":[{{"name":"v","persistentVolumeClaim":{{"claimName":"of-{name}"}}}}]}}}}"#
             );
             change(&mut views, name, Some(json));
         }
@@ -208,6 +217,14 @@ mod tests {
     }
 
     #[test]
+    fn a_node_reports_the_growth_of_claims_that_its_pods_use() {
+        assert_eq!(verdict("persistentvolumeclaims/size", "d", "of-mine", ""), Verdict::Accept);
+        for name in ["of-other", "of-old", "of-nobody"] {
+            assert_eq!(verdict("persistentvolumeclaims/size", "d", name, ""), Verdict::Ignore);
+        }
+    }
+
+    #[test]
     fn what_is_not_its_own_is_refused() {
         for (resource, namespace, name) in [
             ("nodes/status", "", "n2"),
@@ -219,6 +236,7 @@ mod tests {
             ("pods/deleted", "d", "never"),
             ("pods", "d", "mine"),
             ("secrets", "d", "mine"),
+            ("persistentvolumeclaims", "d", "of-mine"),
         ] {
             assert!(is_refused(&verdict(resource, namespace, name, "")), "{resource} {name}");
         }
