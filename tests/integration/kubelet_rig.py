@@ -54,6 +54,9 @@ class PlainVolumes:
     def left_over(self) -> list[str]:
         return []
 
+    async def usage(self, _uid: str) -> dict[str, dict[str, int]]:
+        return {}
+
 
 class NoNetwork:
     """Fails every network probe."""

@@ -17,7 +17,7 @@ from kedge.edge.runtime import Abilities
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from kedge.edge.kubelet.admission.device_admission import DeviceSource
     from kedge.edge.kubelet.events import Recorder
@@ -27,11 +27,17 @@ if TYPE_CHECKING:
     from kedge.edge.kubelet.reports import Reporter
     from kedge.edge.kubelet.resources.cgroups import Cgroups
     from kedge.edge.kubelet.volumes import Prepared
+    from kedge.edge.kubelet.volumes.sources import Figures
     from kedge.edge.runtime import ContainerRuntime
 
 
 class VolumeSource(Protocol):
-    """Gives pods their volumes."""
+    """Gives pods their volumes.
+
+    ``usage`` asks drivers what the volumes of a pod take; by ``Prepared.told_as``.
+    """
+
+    usage: Callable[[str], Awaitable[dict[str, Figures]]]
 
     async def prepare(self, pod: Pod, objects: Objects) -> dict[str, Prepared]:
         """The volumes by name; the same again when repeated. It may take its time, and be cancelled."""

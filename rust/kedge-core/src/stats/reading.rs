@@ -10,7 +10,7 @@ use super::cgroup::{Cgroups, Usage};
 use super::disk::{self, FileSystem, Taken};
 use super::machine::{self, Machine};
 use super::network::{self, Interface};
-use super::world::{Pod, World};
+use super::world::{Pod, Told, World};
 
 /// A rate over less time says nothing.
 const MIN_WINDOW_NS: u64 = 100_000_000;
@@ -46,8 +46,9 @@ pub(super) struct PodReading {
 /// What one volume takes, and has.
 #[derive(Debug, Default)]
 pub(super) struct VolumeReading {
+    /// What its files take, where they were counted; it is part of what the pod takes of the node.
     pub(super) taken: Option<Taken>,
-    pub(super) file_system: Option<FileSystem>,
+    pub(super) figures: Told,
 }
 
 impl Reading {
@@ -114,11 +115,29 @@ fn read_pod(root: &Path, cgroups: &Cgroups, world: &World, pod: &Pod) -> PodRead
 }
 
 fn volumes(pod: &Pod, measures: bool) -> Vec<VolumeReading> {
-    let read = pod.volumes.iter().map(|volume| VolumeReading {
-        taken: if measures && volume.claim.is_empty() { disk::taken(&volume.path) } else { None },
-        file_system: disk::file_system(&volume.path),
+    let read = pod.volumes.iter().map(|volume| {
+        if let Some(figures) = volume.told {
+            return VolumeReading { taken: None, figures };
+        }
+        let measured = measures && volume.claim.is_empty();
+        let taken = measured.then(|| disk::taken(&volume.path)).flatten();
+        let figures = disk::file_system(&volume.path).map_or_else(Told::default, Told::from);
+        VolumeReading { taken, figures }
     });
     read.collect()
+}
+
+impl From<FileSystem> for Told {
+    fn from(of: FileSystem) -> Self {
+        Self {
+            bytes_total: Some(of.capacity),
+            bytes_available: Some(of.available),
+            bytes_used: Some(of.used),
+            inodes_total: Some(of.inodes),
+            inodes_available: Some(of.inodes_free),
+            inodes_used: Some(of.inodes - of.inodes_free),
+        }
+    }
 }
 
 /// The CPU time of each cgroup in the answer before.

@@ -10,7 +10,7 @@ use super::cgroup::{Pressure, Stall, Usage};
 use super::disk::{FileSystem, Taken};
 use super::network::Interface;
 use super::reading::{PodReading, Rates, Reading};
-use super::world::{Container, Pod, World};
+use super::world::{Container, Pod, Told, World};
 
 /// The whole summary.
 pub(super) fn summary(world: &World, reading: &Reading, rates: &mut Rates) -> Value {
@@ -86,7 +86,7 @@ fn pod_summary(
     let mut all = Taken::default();
     let mut volumes = Vec::new();
     for (volume, read) in pod.volumes.iter().zip(&read.volumes) {
-        let mut one = file_system(read.file_system, read.taken, &at);
+        let mut one = figures(read.figures, read.taken, &at);
         if let Some(map) = one.as_object_mut() {
             map.insert("name".into(), volume.name.clone().into());
             if !volume.claim.is_empty() {
@@ -205,14 +205,17 @@ fn network(interfaces: &[Interface], at: &Value) -> Value {
 }
 
 fn file_system(of: Option<FileSystem>, taken: Option<Taken>, at: &Value) -> Value {
+    figures(of.map_or_else(Told::default, Told::from), taken, at)
+}
+
+fn figures(of: Told, taken: Option<Taken>, at: &Value) -> Value {
     let mut found = Map::from_iter([("time".to_owned(), at.clone())]);
-    put(&mut found, "availableBytes", of.map(|one| one.available));
-    put(&mut found, "capacityBytes", of.map(|one| one.capacity));
-    put(&mut found, "usedBytes", taken.map(|one| one.bytes).or(of.map(|one| one.used)));
-    put(&mut found, "inodesFree", of.map(|one| one.inodes_free));
-    put(&mut found, "inodes", of.map(|one| one.inodes));
-    let inodes = taken.map(|one| one.inodes).or(of.map(|one| one.inodes - one.inodes_free));
-    put(&mut found, "inodesUsed", inodes);
+    put(&mut found, "availableBytes", of.bytes_available);
+    put(&mut found, "capacityBytes", of.bytes_total);
+    put(&mut found, "usedBytes", taken.map(|one| one.bytes).or(of.bytes_used));
+    put(&mut found, "inodesFree", of.inodes_available);
+    put(&mut found, "inodes", of.inodes_total);
+    put(&mut found, "inodesUsed", taken.map(|one| one.inodes).or(of.inodes_used));
     found.into()
 }
 

@@ -244,3 +244,28 @@ fn what_the_question_may_hold_is_known() {
     assert!(World::parse(r#"{"what":"everything"}"#).is_err());
     assert!(World::parse(r#"{"pod":[]}"#).unwrap_err().message.contains("pod"));
 }
+
+#[test]
+fn what_a_driver_tells_of_its_volume_is_told_on_and_the_machine_is_not_asked() {
+    let root = tempfile::tempdir().unwrap();
+    version_2(root.path());
+    let volumes = |what: &str| {
+        let mut world = world(what, SLICE);
+        let text = r#"[{"name":"data","path":"/","claim":"big",
+            "told":{"bytes_total":100,"bytes_used":40,"inodes_total":9}},
+            {"name":"scratch","path":"/","told":{}}]"#;
+        world.pods[0].volumes = serde_json::from_str(text).unwrap();
+        Stats::new(root.path()).answer(&world).unwrap().1
+    };
+    let found: Value = serde_json::from_slice(&volumes("summary")).unwrap();
+    let (data, scratch) = (&found["pods"][0]["volume"][0], &found["pods"][0]["volume"][1]);
+    assert_eq!(data["pvcRef"], serde_json::json!({"name": "big", "namespace": "ns"}));
+    assert_eq!((&data["capacityBytes"], &data["usedBytes"]), (&100.into(), &40.into()));
+    assert_eq!((data.get("availableBytes"), &data["inodes"]), (None, &9.into()));
+    assert_eq!(scratch.get("usedBytes"), None, "the whole machine is no volume");
+    let text = String::from_utf8(volumes("volumes")).unwrap();
+    let labels = r#"{namespace="ns",persistentvolumeclaim="big"}"#;
+    assert!(text.contains(&format!("kubelet_volume_stats_capacity_bytes{labels} 100\n")), "{text}");
+    assert!(text.contains(&format!("kubelet_volume_stats_used_bytes{labels} 40\n")), "{text}");
+    assert!(!text.contains("kubelet_volume_stats_available_bytes{"), "{text}");
+}

@@ -4,9 +4,8 @@
 use std::fmt::Write as _;
 
 use super::cgroup::Usage;
-use super::disk::FileSystem;
 use super::reading::Reading;
-use super::world::{Container, Pod, World};
+use super::world::{Container, Pod, Told, World};
 
 /// What the texts are.
 pub(super) const TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -152,15 +151,15 @@ pub(super) fn containers<'a>(
 
 /// The volumes of claims, as the kubelet's `/metrics` has them.
 pub(super) fn volumes(world: &World, reading: &Reading) -> Vec<u8> {
-    type Value = fn(&FileSystem) -> u64;
+    type Value = fn(&Told) -> Option<u64>;
     let mut text = Text(world.before.clone());
     let families: [(&str, &str, Value); 6] = [
-        ("capacity_bytes", "Capacity in bytes of the volume", |one| one.capacity),
-        ("available_bytes", "Number of available bytes in the volume", |one| one.available),
-        ("used_bytes", "Number of used bytes in the volume", |one| one.used),
-        ("inodes", "Maximum number of inodes in the volume", |one| one.inodes),
-        ("inodes_free", "Number of free inodes in the volume", |one| one.inodes_free),
-        ("inodes_used", "Number of used inodes in the volume", |one| one.inodes - one.inodes_free),
+        ("capacity_bytes", "Capacity in bytes of the volume", |one| one.bytes_total),
+        ("available_bytes", "Number of available bytes in the volume", |one| one.bytes_available),
+        ("used_bytes", "Number of used bytes in the volume", |one| one.bytes_used),
+        ("inodes", "Maximum number of inodes in the volume", |one| one.inodes_total),
+        ("inodes_free", "Number of free inodes in the volume", |one| one.inodes_available),
+        ("inodes_used", "Number of used inodes in the volume", |one| one.inodes_used),
     ];
     for (name, help, value) in families {
         let pods = world.pods.iter().zip(&reading.pods);
@@ -169,7 +168,7 @@ pub(super) fn volumes(world: &World, reading: &Reading) -> Vec<u8> {
             volumes.filter(|(one, _)| !one.claim.is_empty()).filter_map(move |(one, read)| {
                 let pairs =
                     [("namespace", &*pod.namespace), ("persistentvolumeclaim", &*one.claim)];
-                Some((labels(&pairs), float(value(read.file_system.as_ref()?)), 0))
+                Some((labels(&pairs), float(value(&read.figures)?), 0))
             })
         });
         write(&mut text, &format!("kubelet_volume_stats_{name}"), GAUGE, help, found);

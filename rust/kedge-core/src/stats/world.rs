@@ -97,6 +97,26 @@ pub struct Volume {
     pub path: PathBuf,
     /// The claim that it belongs to; its file system is then the volume's own.
     pub claim: String,
+    /// What its driver says of it: the machine is then not asked, whose answer may never come.
+    pub told: Option<Told>,
+}
+
+/// What a driver says of a volume; what it does not say is not told on.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Told {
+    /// All bytes.
+    pub bytes_total: Option<u64>,
+    /// Free bytes.
+    pub bytes_available: Option<u64>,
+    /// Bytes taken.
+    pub bytes_used: Option<u64>,
+    /// All inodes.
+    pub inodes_total: Option<u64>,
+    /// Free inodes.
+    pub inodes_available: Option<u64>,
+    /// Inodes taken.
+    pub inodes_used: Option<u64>,
 }
 
 /// A container that runs.

@@ -86,7 +86,25 @@ def test_the_machines_own_directories_are_not_measured() -> None:
         ]
     }
     paths = {"host": Prepared("/"), "work": Prepared("/w"), "data": Prepared("/d")}
-    assert usage.volumes({"metadata": {"name": "p"}, "spec": spec}, paths) == [
+    assert usage.volumes({"metadata": {"name": "p"}, "spec": spec}, paths, {}) == [
         {"name": "work", "path": "/w", "claim": ""},
         {"name": "data", "path": "/d", "claim": "big"},
+    ]
+
+
+def test_a_drivers_volume_is_told_of_by_its_driver_or_not_at_all() -> None:
+    names = ("file", "silent", "device", "raw")
+    spec = {
+        "volumes": [{"name": one, "persistentVolumeClaim": {"claimName": one}} for one in names]
+    }
+    paths = {
+        "file": Prepared("/f", told_as="pv-f"),
+        "silent": Prepared("/s", told_as="pv-s"),
+        "device": Prepared("/d", is_block=True, told_as="pv-d"),
+        "raw": Prepared("/dev/sdx", is_block=True),
+    }
+    told = {"pv-f": {"bytes_used": 1}, "pv-d": {"bytes_total": 2}}
+    assert usage.volumes({"metadata": {"name": "p"}, "spec": spec}, paths, told) == [
+        {"name": "file", "path": "/f", "claim": "file", "told": {"bytes_used": 1}},
+        {"name": "device", "path": "/d", "claim": "device", "told": {"bytes_total": 2}},
     ]

@@ -8,6 +8,7 @@ without it.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet.pod.state import ContainerState
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from kedge.edge.kubelet.pod.state import Observed
     from kedge.edge.kubelet.tools import Tools
     from kedge.edge.kubelet.volumes import Prepared
+    from kedge.edge.kubelet.volumes.sources import Figures
     from kedge.edge.kubelet.worker import PodWorker
     from kedge.edge.runtime import ContainerStats
 
@@ -43,12 +45,16 @@ async def world(
     images: dict[str, Any] = {}
     if what in (SUMMARY, CADVISOR):
         stats, images = await _ask_runtime(tools)
+    asked = list(workers)
+    told = await _ask_drivers(asked, tools) if what in (SUMMARY, VOLUMES) else {}
     pods = []
-    for worker in workers:
+    for worker in asked:
         observed = worker.observed()
         sandbox = observed.sandbox()
         if sandbox is not None:
-            pods.append(_pod(worker, observed, sandbox.id, stats, tools))
+            one = _pod(worker, observed, sandbox.id, stats, tools)
+            one["volumes"] = volumes(worker.pod, worker.volumes or {}, told.get(worker.uid, {}))
+            pods.append(one)
     cgroups = tools.cgroups
     found = {
         "what": what,
@@ -59,6 +65,15 @@ async def world(
         "pods": pods,
     }
     return found | ({"images": images} if images else {})
+
+
+async def _ask_drivers(workers: list[PodWorker], tools: Tools) -> dict[str, dict[str, Figures]]:
+    """What only drivers know of their volumes, by the UIDs of pods; for a bounded time."""
+    uids = [
+        one.uid for one in workers if any(volume.told_as for volume in (one.volumes or {}).values())
+    ]
+    told = await asyncio.gather(*(tools.volumes.usage(one) for one in uids))
+    return dict(zip(uids, told, strict=True))
 
 
 async def _ask_runtime(tools: Tools) -> tuple[dict[str, ContainerStats], dict[str, Any]]:
@@ -107,20 +122,31 @@ def _pod(
         "sandbox": sandbox_id,
         "host_network": bool(spec.get("hostNetwork")),
         "logs": str(tools.paths.log_directory(worker.pod)),
-        "volumes": volumes(worker.pod, worker.volumes or {}),
         "containers": listed,
     }
 
 
-def volumes(pod: dict[str, Any], prepared: Mapping[str, Prepared]) -> list[dict[str, str]]:
-    """The pod's volumes that are its own, and where they are."""
-    found = []
+def volumes(
+    pod: dict[str, Any], prepared: Mapping[str, Prepared], told: Mapping[str, Figures]
+) -> list[dict[str, Any]]:
+    """The pod's volumes that are its own, and where they are.
+
+    Args:
+        pod: its object.
+        prepared: its volumes, by name.
+        told: what drivers say of theirs; what they do not tell of is left out, as by a kubelet.
+    """
+    found: list[dict[str, Any]] = []
     for one in pod["spec"].get("volumes") or []:
         there = prepared.get(one["name"])
-        if there is None or there.is_block or any(source in one for source in _NOT_MEASURED):
+        if there is None or any(source in one for source in _NOT_MEASURED):
             continue
         claim = (one.get("persistentVolumeClaim") or {}).get("claimName", "")
         if "ephemeral" in one:
             claim = f"{pod['metadata']['name']}-{one['name']}"
-        found.append({"name": one["name"], "path": there.path, "claim": claim})
+        volume = {"name": one["name"], "path": there.path, "claim": claim}
+        if there.told_as in told:
+            found.append(volume | {"told": told[there.told_as]})
+        elif not there.told_as and not there.is_block:
+            found.append(volume)
     return found

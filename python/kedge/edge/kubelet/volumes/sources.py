@@ -25,12 +25,18 @@ class Prepared(NamedTuple):
         read_only: nobody may write, whatever a mount says.
         is_block: it is a device for ``volumeDevices``, not something to mount.
         image: the runtime mounts this image itself; there is no path.
+        told_as: its driver alone can say what it takes (``Volumes.usage``): the name by which.
     """
 
     path: str
     read_only: bool = False
     is_block: bool = False
     image: str = ""
+    told_as: str = ""
+
+
+Figures = dict[str, int]
+"""What a volume takes and has: ``bytes_total``, ``bytes_available``, ``bytes_used``, the same of inodes."""
 
 
 class Request(NamedTuple):

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet.volumes import object_files, payloads, sub_paths
 from kedge.edge.kubelet.volumes.empty_dirs import EmptyDirs
-from kedge.edge.kubelet.volumes.errors import VolumeError
+from kedge.edge.kubelet.volumes.errors import AttachError, VolumeError
 from kedge.edge.kubelet.volumes.host_paths import HostPaths
 from kedge.edge.kubelet.volumes.object_files import ObjectFiles
-from kedge.edge.kubelet.volumes.sources import Prepared, Request, Source, plain_name
+from kedge.edge.kubelet.volumes.sources import Figures, Prepared, Request, Source, plain_name
 from kedge.edge.kubelet.volumes.trees import Mounter, SystemMounter, remove_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from kedge.edge.kubelet.container.environment import Place
@@ -35,6 +35,8 @@ class Volumes:
         mounter: mounts and unmounts; tests pass their own.
         node: this node's name.
         local_path: the volumes of the built-in provisioner; beside ``pods`` if not given.
+
+    ``usage`` asks drivers what the volumes of a pod's UID take; by ``Prepared.told_as``.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Volumes:
             "ephemeral": self._claims,
         }
         self._directories: dict[str, str] = {}
+        self.usage: Callable[[str], Awaitable[dict[str, Figures]]] = _nobody_tells
 
     def plug(self, kind: str, directory: str, make: Callable[[], Source]) -> None:
         """Adds a kind of volume whose source is made when the first volume needs it.
@@ -154,10 +157,17 @@ class Volumes:
     async def _prepare(self, request: Request) -> Prepared:
         try:
             return await self.source(request.kind).prepare(request)
+        except AttachError as error:
+            text = f'MountVolume.WaitForAttach failed for volume "{request.name}" : {error}'
+            raise AttachError(text) from error
         except VolumeError as error:
             raise _named(request, error) from error
         except OSError as error:
             raise _named(request, f"{error.filename}: {error.strerror}") from error
+
+
+async def _nobody_tells(_uid: str) -> dict[str, Figures]:
+    return {}
 
 
 def _named(request: Request, error: object) -> VolumeError:
