@@ -14,37 +14,54 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_kubelet import container, is_ready, pod
+from tests.fakes.attacher import PATH, Attacher
 from tests.fakes.plugin_protos import Control
+from tests.rig.api import Failed
+from tests.rig.api import is_ready as is_ready_object
 from tests.rig.edge import EdgeNode
 from tests.rig.mounts import unmount_below
-from tests.rig.processes import Process
+from tests.rig.pods import IMAGE
+from tests.rig.processes import Process, wait_until
+from tests.rig.system import System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 DRIVER = "csi.example"
 
 
-class Rig:
-    def __init__(self, node: EdgeNode) -> None:
-        self.node = node
-        self.control = Control(node.directory / "control.json")
-        self.volumes = node.directory / "volumes"
+class DriverRig:
+    """A driver beside a node that keeps its data in ``data``."""
+
+    def __init__(self, directory: Path, data: Path) -> None:
+        self._directory, self._data = directory, data
+        self.control = Control(directory / "control.json")
+        self.volumes = directory / "volumes"
         self.volumes.mkdir()
         self.programs: list[Process] = []
 
     def start_driver(self) -> Process:
-        registry = self.node.data / "plugins_registry"
+        registry = self._data / "plugins_registry"
         registry.mkdir(exist_ok=True)
-        control = str(self.node.directory / "control.json")
+        control = str(self._directory / "control.json")
         arguments = [str(registry / "csi.sock"), DRIVER, str(self.volumes), control]
         program = Process(
-            ["-m", "tests.fakes.csi_driver", *arguments], log=self.node.directory / "driver.log"
+            ["-m", "tests.fakes.csi_driver", *arguments], log=self._directory / "driver.log"
         )
         self.programs.append(program)
         return program
 
+    def stop(self) -> None:
+        for program in self.programs:
+            program.kill()
+
     def calls(self) -> list[str]:
         found = [one["method"] for one in self.control.calls()]
         return [one for one in found if one.startswith("Node") and "Get" not in one]
+
+
+class Rig(DriverRig):
+    def __init__(self, node: EdgeNode) -> None:
+        super().__init__(node.directory, node.data)
+        self.node = node
 
 
 @pytest.fixture
@@ -53,8 +70,7 @@ def rig() -> Iterator[Rig]:
     with EdgeNode(directory) as node:
         made = Rig(node)
         yield made
-        for program in made.programs:
-            program.kill()
+        made.stop()
     unmount_below(directory)
     shutil.rmtree(directory, ignore_errors=True)
 
@@ -167,3 +183,156 @@ def test_an_inline_volume_comes_and_goes_with_its_pod(rig: Rig) -> None:
     node.changed(deleted=(web,))
     node.wait(lambda: "NodeUnpublishVolume" in rig.calls(), "it is unpublished", 60)
     node.wait(lambda: not list(node.data.rglob("vol_data.json")), "nothing is left")
+
+
+# attached, with a whole control plane
+
+CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"
+PODS = "/api/v1/namespaces/default/pods"
+IN_USE = f"kubernetes.io/csi/{DRIVER}^v1"
+
+
+class Cluster:
+    def __init__(self, system: System) -> None:
+        self.system, self.api = system, system.api
+        self.rig = DriverRig(system.directory, system.edge_dir)
+        self.attacher = Attacher(system.kubeconfig, DRIVER)
+
+    def objects(self, **about: Any) -> None:
+        """A driver, a volume of it, and a claim."""
+        size = {"storage": "1Gi"}
+        body: dict[str, Any] = {"metadata": {"name": DRIVER}, "spec": about}
+        self.api.create("/apis/storage.k8s.io/v1/csidrivers", body)
+        source = {"driver": DRIVER, "volumeHandle": "v1"}
+        spec = {"accessModes": ["ReadWriteOnce"], "capacity": size, "csi": source}
+        volume = {"metadata": {"name": "pv-1"}, "spec": spec}
+        self.api.create("/api/v1/persistentvolumes", volume)
+        wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": size}}
+        claim = {"metadata": {"name": "data"}, "spec": wanted | {"storageClassName": ""}}
+        self.api.create(CLAIMS, claim)
+
+    def run(self, name: str) -> None:
+        """A pod that writes into the volume once, and stays."""
+        made = {
+            "name": "main",
+            "image": IMAGE,
+            "imagePullPolicy": "IfNotPresent",
+            "command": ["sh", "-c", "echo start >> /data/log; exec sleep 1000000"],
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        }
+        claim = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+        spec = {
+            "containers": [made],
+            "volumes": [claim],
+            "terminationGracePeriodSeconds": 0,
+        }
+        self.api.create(PODS, {"metadata": {"name": name}, "spec": spec})
+
+    def is_ready(self, name: str) -> bool:
+        return is_ready_object(self.api.get(f"{PODS}/{name}"))
+
+    def is_gone(self, name: str) -> bool:
+        try:
+            self.api.get(f"{PODS}/{name}")
+        except Failed as error:
+            return error.code == 404
+        return False
+
+    def attachments(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.api.get(PATH)["items"]
+        return found
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.api.get("/api/v1/nodes/edge-1")["status"]
+        return found
+
+    def events(self) -> list[str]:
+        items = self.api.get("/api/v1/namespaces/default/events")["items"]
+        return [f"{one['reason']}: {one['message']}" for one in items]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with (
+        tempfile.TemporaryDirectory(prefix="kedge-csi-") as directory,
+        System(Path(directory)) as system,
+    ):
+        made = Cluster(system)
+        wait_until(
+            lambda: system.api.get("/api/v1/namespaces/default/serviceaccounts")["items"],
+            20,
+            "the namespace has its ServiceAccount",
+        )
+        yield made
+        made.rig.stop()
+        made.attacher.stop()
+
+
+def test_a_volume_is_attached_before_it_is_mounted_and_detached_after_it_was_let_go(
+    cluster: Cluster,
+) -> None:
+    rig = cluster.rig
+    cluster.objects()
+    rig.start_driver()
+    cluster.run("web")
+    wait_until(
+        lambda: any(
+            one.startswith("FailedAttachVolume: MountVolume.WaitForAttach failed for volume")
+            and "not attached yet" in one
+            for one in cluster.events()
+        ),
+        60,
+        "the pod says what it waits for",
+    )
+    assert rig.calls() == []
+    assert IN_USE in cluster.status()["volumesInUse"], "before it is attached"
+    cluster.attacher.start()
+    wait_until(lambda: cluster.is_ready("web"), 60, "the pod is ready")
+    assert rig.calls() == ["NodeStageVolume", "NodePublishVolume"]
+    for one in rig.calls():
+        assert rig.control.calls(one)[0]["publish_context"] == {"device": "edge-1-1"}
+    assert [one["name"] for one in cluster.status()["volumesAttached"]] == [IN_USE]
+    cluster.api.delete(f"{PODS}/web")
+    wait_until(lambda: not cluster.attachments(), 60, "it is detached")
+    assert rig.calls()[-2:] == ["NodeUnpublishVolume", "NodeUnstageVolume"]
+    assert cluster.is_gone("web")
+    wait_until(lambda: "volumesAttached" not in cluster.status(), 20, "nothing is attached")
+
+
+def test_a_volume_that_a_node_out_of_reach_uses_stays_attached(cluster: Cluster) -> None:
+    rig, system = cluster.rig, cluster.system
+    cluster.objects()
+    rig.start_driver()
+    cluster.attacher.start()
+    cluster.run("web")
+    wait_until(lambda: cluster.is_ready("web"), 60, "the pod is ready")
+    system.cut_link()
+    cluster.api.delete(f"{PODS}/web", {"gracePeriodSeconds": 0})
+    assert cluster.is_gone("web")
+    time.sleep(3)
+    assert len(cluster.attachments()) == 1, "the node has it mounted"
+    assert "NodeUnpublishVolume" not in rig.calls()
+    system.restore_link()
+    wait_until(lambda: not cluster.attachments(), 60, "it is detached when the node let go")
+    assert rig.calls()[-1] == "NodeUnstageVolume"
+
+
+def test_monitoring_is_told_what_the_driver_says_of_its_volume(cluster: Cluster) -> None:
+    cluster.objects(attachRequired=False)
+    cluster.rig.start_driver()
+    cluster.run("web")
+    wait_until(lambda: cluster.is_ready("web"), 60, "the pod is ready")
+    base = "/api/v1/nodes/edge-1/proxy"
+
+    def volumes() -> list[dict[str, Any]]:
+        (found,) = cluster.api.get(f"{base}/stats/summary")["pods"]
+        return [one for one in found.get("volume", []) if one["name"] == "data"]
+
+    (found,) = volumes()
+    assert found["pvcRef"] == {"name": "data", "namespace": "default"}
+    assert (found["capacityBytes"], found["availableBytes"], found["usedBytes"]) == (100, 60, 40)
+    text = cluster.system.kubectl("get", "--raw", f"{base}/metrics")
+    labels = 'namespace="default",persistentvolumeclaim="data"'
+    assert f"kubelet_volume_stats_used_bytes{{{labels}}} 40" in text
+    cluster.rig.control.write(faults={"NodeGetVolumeStats": "hang"})
+    assert volumes() == [], "the rest is answered all the same"

@@ -17,10 +17,12 @@ import pytest
 
 from kedge import faults
 from kedge.api.keys import ObjectKey
+from kedge.edge.kubelet.csi import figures
 from kedge.edge.kubelet.csi.node import CsiNode
 from kedge.edge.kubelet.csi.requests import digest
 from kedge.edge.kubelet.plugins.plugins import Plugins
 from kedge.edge.kubelet.volumes import VolumeError
+from kedge.edge.kubelet.volumes.errors import AttachError
 from kedge.edge.kubelet.volumes.sources import Request
 from kedge.edge.kubelet.volumes.trees import SystemMounter, remove_all
 from kedge.runtime import Runtime
@@ -216,29 +218,75 @@ async def test_an_inline_volume_is_the_pods_alone_and_read_only_where_it_says(no
     assert "NodeStageVolume" not in node.calls()
 
 
+IN_USE = f"kubernetes.io/csi/{DRIVER}^v1"
+ATTACHMENT = ObjectKey(
+    "storage.k8s.io", "volumeattachments", "", f"csi-{digest('v1' + DRIVER + NODE)}"
+)
+NODE_KEY = ObjectKey("", "nodes", "", NODE)
+
+
 async def test_a_driver_that_wants_attaching_is_asked_only_when_the_volume_is_attached(
     node: Node,
 ) -> None:
     node.about(attachRequired=True)
-    name = f"csi-{digest('v1' + DRIVER + NODE)}"
-    key = ObjectKey("storage.k8s.io", "volumeattachments", "", name)
+    attached = {"attached": True, "attachmentMetadata": {"device": "/dev/x"}}
     async with node.agent() as csi:
         node.start_driver()
         await node.registered()
-        with pytest.raises(VolumeError, match=f"no VolumeAttachment {name} yet"):
-            await csi.volumes.prepare(persistent(node, pod("one")))
-        node.objects[key] = {
-            "status": {"attached": False, "attachError": {"message": "disk is busy"}}
-        }
-        with pytest.raises(VolumeError, match="disk is busy"):
-            await csi.volumes.prepare(persistent(node, pod("one")))
+        assert csi.volumes.in_use() == []
+        for attachment, known, why in (
+            (None, None, f"no VolumeAttachment {ATTACHMENT.name} yet"),
+            ({"metadata": {}, "status": {"attached": False}}, None, "not attached yet"),
+            (
+                {"metadata": {}, "status": {"attachError": {"message": "disk is busy"}}},
+                None,
+                "disk is busy",
+            ),
+            (
+                {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": attached},
+                {"status": {"volumesInUse": [IN_USE]}},
+                "is being deleted",
+            ),
+            ({"metadata": {}, "status": attached}, {}, "the cloud does not know yet"),
+        ):
+            for key, value in ((ATTACHMENT, attachment), (NODE_KEY, known)):
+                if value is not None:
+                    node.objects[key] = value
+            with pytest.raises(AttachError, match=why):
+                await csi.volumes.prepare(persistent(node, pod("one")))
+            assert csi.volumes.in_use() == [IN_USE], "so that the cloud keeps it attached"
         assert node.calls() == []
-        node.objects[key] = {
-            "status": {"attached": True, "attachmentMetadata": {"device": "/dev/x"}}
-        }
+        node.objects[NODE_KEY] = {"status": {"volumesInUse": [IN_USE]}}
         await csi.volumes.prepare(persistent(node, pod("one")))
+        assert csi.volumes.in_use() == [IN_USE]
         await csi.volumes.remove("uid-one")
+        assert csi.volumes.in_use() == []
     assert node.control.calls("NodeStageVolume")[0]["publish_context"] == {"device": "/dev/x"}
+
+
+async def test_an_attached_volume_is_in_use_until_it_is_let_go_also_for_the_next_agent(
+    node: Node,
+) -> None:
+    node.about(attachRequired=True)
+    node.objects[ATTACHMENT] = {"metadata": {}, "status": {"attached": True}}
+    node.objects[NODE_KEY] = {"status": {"volumesInUse": [IN_USE]}}
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        await csi.volumes.prepare(persistent(node, pod("one")))
+        await csi.volumes.prepare(persistent(node, pod("two")))
+    async with node.agent() as csi:
+        assert csi.volumes.in_use() == [IN_USE]
+        await node.registered()
+        await csi.volumes.remove("uid-one")
+        assert csi.volumes.in_use() == [IN_USE], "the other pod has it"
+        node.control.write(faults={"NodeUnstageVolume": "the disk is busy"})
+        with pytest.raises(VolumeError, match="the disk is busy"):
+            await csi.volumes.remove("uid-two")
+        assert csi.volumes.in_use() == [IN_USE], "it is still staged"
+        node.control.write(faults={})
+        await csi.volumes.remove("uid-two")
+        assert csi.volumes.in_use() == []
 
 
 async def test_after_a_restart_and_without_objects_what_was_mounted_is_used_and_let_go(
@@ -317,6 +365,16 @@ async def test_a_claim_that_grows_is_told_to_the_driver_once(node: Node) -> None
     assert node.calls().count("NodeExpandVolume") == 1
 
 
+async def until_removed(csi: CsiNode, uid: str) -> None:
+    while True:
+        try:
+            await csi.volumes.remove(uid)
+        except VolumeError:
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
 @pytest.mark.parametrize("method", ["NodeStageVolume", "NodePublishVolume"])
 async def test_a_driver_that_fails_or_dies_at_a_step_is_asked_again_and_leaves_nothing(
     node: Node, method: str
@@ -332,17 +390,7 @@ async def test_a_driver_that_fails_or_dies_at_a_step_is_asked_again_and_leaves_n
             await csi.volumes.prepare(persistent(node, pod("one")))
         node.control.write(faults={})
         node.start_driver()
-
-        async def until_removed() -> None:
-            while True:
-                try:
-                    await csi.volumes.remove("uid-one")
-                except VolumeError:
-                    await asyncio.sleep(0.1)
-                else:
-                    return
-
-        await asyncio.wait_for(until_removed(), 15)
+        await asyncio.wait_for(until_removed(csi, "uid-one"), 15)
     assert SystemMounter().below(node.directory) == []
     assert not list(node.directory.rglob("vol_data.json"))
 
@@ -401,6 +449,31 @@ async def test_a_driver_that_hangs_holds_up_no_other_volume(
             await hanging
         await csi.volumes.remove("uid-one")
         await csi.volumes.remove("uid-two")
+
+
+async def test_figures_of_a_driver_that_hangs_are_left_out_in_time(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kedge.edge.kubelet.csi.figures.SECONDS", 0.5)
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        for number in range(figures.AT_ONCE + 1):
+            volume = persistent(node, pod(f"p{number}"), volumeHandle=f"v{number}")
+            await csi.volumes.prepare(volume)
+        uids = [f"uid-p{number}" for number in range(figures.AT_ONCE + 1)]
+        node.control.write(faults={"NodeGetVolumeStats": "no such volume"})
+        assert await csi.volumes.usage("uid-p0") == {}
+        node.control.write(faults={})
+        assert set(await csi.volumes.usage("uid-p0")) == {"pv-1"}
+        node.control.write(faults={"NodeGetVolumeStats": "hang"})
+        asked = asyncio.gather(*(csi.volumes.usage(uid) for uid in uids))
+        assert await asyncio.wait_for(asked, 10) == [{}] * len(uids)
+        node.programs[0].kill()
+        node.control.write(faults={})
+        node.start_driver()
+        for uid in uids:
+            await asyncio.wait_for(until_removed(csi, uid), 15)
 
 
 async def test_a_version_that_is_not_spoken_is_refused_and_the_driver_is_told(node: Node) -> None:

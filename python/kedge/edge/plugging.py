@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kedge.edge.kubelet.csi.node import CsiNode
     from kedge.edge.kubelet.events import Recorder
     from kedge.edge.kubelet.pod.state import Pod
+    from kedge.edge.kubelet.volumes.sources import Figures
     from kedge.edge.runtime.cri import CriRuntime
     from kedge.runtime import Runtime
 
@@ -35,6 +36,9 @@ def plugins(
 def connect(agent: Agent, plugins: Plugins, config: EdgeConfig) -> None:
     """Lets the agent's components and its plugins know each other."""
     made: list[CsiNode] = []
+    pods = config.data_dir.absolute() / "pods"
+    # What an earlier agent mounted is in use before anything asks for it.
+    has_volumes = next(pods.glob(f"*/volumes/{CSI_DIRECTORY}/*"), None) is not None
 
     def changed() -> None:
         agent.node.report_now()
@@ -44,11 +48,21 @@ def connect(agent: Agent, plugins: Plugins, config: EdgeConfig) -> None:
         if not made:
             from kedge.edge.kubelet.csi.node import CsiNode  # noqa: PLC0415 - see above
 
-            pods = config.data_dir.absolute() / "pods"
             made.append(
-                CsiNode(plugins, pods, config.node_name, agent.reporter, agent.recorder, changed)
+                CsiNode(
+                    plugins,
+                    pods,
+                    config.node_name,
+                    agent.reporter,
+                    agent.recorder,
+                    changed,
+                    agent.node.report_now,
+                )
             )
         return made[0]
+
+    def in_use() -> list[str]:
+        return csi().volumes.in_use() if made or has_volumes else []
 
     def active() -> list[Pod] | None:
         if not agent.pods.is_complete:
@@ -58,9 +72,14 @@ def connect(agent: Agent, plugins: Plugins, config: EdgeConfig) -> None:
     def places() -> tuple[dict[str, str], dict[str, str]]:
         return (made[0].drivers.labels(), made[0].drivers.annotations()) if made else ({}, {})
 
+    async def usage(uid: str) -> dict[str, Figures]:
+        return await csi().volumes.usage(uid)
+
     plugins.changed = changed
     plugins.pods = active
     plugins.takers["CSIPlugin"] = lambda: csi().drivers
     agent.volumes.plug("csi", CSI_DIRECTORY, lambda: csi().volumes)
+    agent.volumes.usage = usage
     agent.node.devices = plugins.counts
     agent.node.places = places
+    agent.node.in_use = in_use

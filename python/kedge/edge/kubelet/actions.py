@@ -17,6 +17,7 @@ from kedge.edge.kubelet.images import images
 from kedge.edge.kubelet.pod import lifecycle, observe, plan
 from kedge.edge.kubelet.pod.state import BackOff, Container, ContainerState, Failure
 from kedge.edge.kubelet.starter import PostStartHookError, RunContainerError, Starter
+from kedge.edge.kubelet.volumes.errors import AttachError
 from kedge.errors import KedgeError, RuntimeFailure
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ KILL_RETRY_SECONDS = 2.0
 QUIET_SECONDS = 2.0
 """A pod's objects and tokens come right after it: what is missing this long is worth an Event."""
 CONFIGURATION_REASONS = frozenset(
-    {"FailedMount", "CreateContainerConfigError", "FailedCreatePodSandBox"}
+    {"FailedAttachVolume", "FailedMount", "CreateContainerConfigError", "FailedCreatePodSandBox"}
 )
 """Failures that a change of a ConfigMap, Secret, token or runtime class may end."""
 
@@ -101,9 +102,10 @@ class Actions:
                 return  # what was missing may have come while this looked: again at once
             now = self._tools.clock()
             delay = worker.memory.delay(plan.VOLUMES, FIRST_DELAY_SECONDS)
-            worker.fail(plan.VOLUMES, "FailedMount", str(error), delay)
+            reason = error.reason if isinstance(error, AttachError) else "FailedMount"
+            worker.fail(plan.VOLUMES, reason, str(error), delay)
             if now > worker.began_at + QUIET_SECONDS:
-                self._event("FailedMount", str(error))
+                self._event(reason, str(error))
             return
         worker.volumes = found
         worker.memory.failures.pop(plan.VOLUMES, None)

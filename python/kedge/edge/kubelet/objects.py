@@ -69,6 +69,7 @@ def any_of(key: ObjectKey) -> ObjectKey:
 _VOLUMES = ObjectKey("", "persistentvolumes", "", "")
 _ATTACHMENTS = ObjectKey("storage.k8s.io", "volumeattachments", "", "")
 _DRIVERS = ObjectKey("storage.k8s.io", "csidrivers", "", "")
+_NODES = ObjectKey("", "nodes", "", "")
 _BUNDLES = ObjectKey("certificates.k8s.io", "clustertrustbundles", "", "")
 
 
@@ -99,7 +100,7 @@ def references(pod: Pod) -> frozenset[ObjectKey]:
             found.add(secret(namespace, held.get("name", "")))
         if claim:
             claim_key = ObjectKey("", "persistentvolumeclaims", namespace, claim)
-            found.update((_VOLUMES, _ATTACHMENTS, _DRIVERS, claim_key))
+            found.update((_VOLUMES, _ATTACHMENTS, _DRIVERS, _NODES, claim_key))
     for kind in ("initContainers", "containers", "ephemeralContainers"):
         for container in spec.get(kind) or []:
             found.update(_environment(namespace, container))

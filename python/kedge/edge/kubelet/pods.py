@@ -47,6 +47,7 @@ _WATCHED = [
     objects.NODE_TOKENS,
     ("", "persistentvolumeclaims"),
     ("", "persistentvolumes"),
+    ("", "nodes"),
     ("certificates.k8s.io", "clustertrustbundles"),
     objects.RUNTIME_CLASSES,
     ("storage.k8s.io", "csidrivers"),

@@ -4,14 +4,18 @@
 //! A node needs what is asked of it, not what it reported itself, and a change that does not
 //! concern it must not cross the link. So every object leaves without `metadata.managedFields`,
 //! and Pods and Nodes also without `metadata.resourceVersion` and `status` (of a Pod that has
-//! ended, `status.phase` stays; of one with readiness gates, whether their conditions hold). The
-//! version of an object is the hash of these bytes, so neither end stores one.
+//! ended, `status.phase` stays; of one with readiness gates, whether their conditions hold; of a
+//! Node, which attached volumes the cloud knows to be in use). The version of an object is the
+//! hash of these bytes, so neither end stores one.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::sync::Key;
 use crate::wire::pack;
+
+/// How names of plugins' volumes begin.
+const PLUGINS: &str = "kubernetes.io/";
 
 /// The bytes of `value` that a node gets; none when it is not a JSON object.
 pub fn project(key: &Key, value: &[u8]) -> Option<Bytes> {
@@ -33,11 +37,23 @@ pub fn project(key: &Key, value: &[u8]) -> Option<Bytes> {
         if !gates.is_empty() {
             kept.insert("conditions".into(), gates.into());
         }
+        let in_use = volumes_in_use(&status);
+        if !in_use.is_empty() {
+            kept.insert("volumesInUse".into(), in_use.into());
+        }
         if !kept.is_empty() {
             object.insert("status".into(), kept.into());
         }
     }
     serde_json::to_vec(&object).ok().map(Bytes::from)
+}
+
+/// The volumes of plugins in `status.volumesInUse`: a node mounts one only when this says that the
+/// cloud knows of it, and so will not detach it.
+fn volumes_in_use(status: &Value) -> Vec<Value> {
+    let names = status.get("volumesInUse").and_then(Value::as_array);
+    let of_plugins = |one: &&Value| one.as_str().is_some_and(|name| name.starts_with(PLUGINS));
+    names.into_iter().flatten().filter(of_plugins).cloned().collect()
 }
 
 /// Type and status of the conditions that a pod's readiness gates name: others write them, and the
@@ -125,6 +141,15 @@ mod tests {
         assert_eq!(projected("pods", pod), kept);
         let open = r#"{"metadata":{},"spec":{"readinessGates":[{"conditionType":"a/b"}]},"status":{"conditions":[]}}"#;
         assert!(!projected("pods", open).contains("status"));
+    }
+
+    #[test]
+    fn a_node_keeps_which_attached_volumes_the_cloud_knows_to_be_in_use() {
+        let node = r#"{"metadata":{},"status":{"capacity":{},"volumesInUse":["kedge.io/local-path/a","kubernetes.io/csi/d^v"]}}"#;
+        let kept = r#"{"metadata":{},"status":{"volumesInUse":["kubernetes.io/csi/d^v"]}}"#;
+        assert_eq!(projected("nodes", node), kept);
+        let node = r#"{"metadata":{},"status":{"volumesInUse":["kedge.io/local-path/a"]}}"#;
+        assert_eq!(projected("nodes", node), r#"{"metadata":{}}"#);
     }
 
     #[test]

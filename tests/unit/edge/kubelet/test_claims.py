@@ -144,6 +144,7 @@ def test_changes_of_claims_volumes_and_bundles_concern_the_pods_that_use_them() 
         "persistentvolumes/",
         "volumeattachments/",
         "csidrivers/",
+        "nodes/",
         "clustertrustbundles/",
     }
 

@@ -28,6 +28,7 @@ class CsiNode:
         reporter: takes the CSINode.
         recorder: takes Events.
         changed: told when a driver came or went.
+        in_use_changed: told when other attached volumes are in use.
     """
 
     def __init__(  # noqa: PLR0917 - what it connects
@@ -38,6 +39,7 @@ class CsiNode:
         reporter: Reporter,
         recorder: Recorder,
         changed: Callable[[], None],
+        in_use_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._plugins = plugins
         self._reporter = reporter
@@ -48,7 +50,13 @@ class CsiNode:
         self.drivers = Drivers(plugins.client, self._changed)
         layout = Layout(pods, plugins.root)
         self.volumes = CsiVolumes(
-            plugins.client, self.drivers, layout, node, plugins.spawn, complain=self._complain
+            plugins.client,
+            self.drivers,
+            layout,
+            node,
+            plugins.spawn,
+            complain=self._complain,
+            changed=in_use_changed,
         )
 
     def _changed(self, drivers: Drivers) -> None:

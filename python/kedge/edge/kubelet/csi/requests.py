@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet.csi.drivers import MOUNT_GROUP, MULTI_WRITER, Driver
-from kedge.edge.kubelet.volumes.errors import VolumeError
+from kedge.edge.kubelet.volumes.errors import AttachError, VolumeError
 from kedge.edge.kubelet.volumes.payloads import owner_group
 
 try:
@@ -153,25 +153,39 @@ def check_lifecycle(one: Volume, found: dict[str, Any] | None) -> None:
         raise VolumeError(f'volume mode "{wanted}" not supported by driver {one.driver} ({why})')
 
 
-def published(
-    one: Volume, found: dict[str, Any] | None, objects: Objects, node: str
-) -> dict[str, str]:
-    """What attaching gave; empty where nothing is to be attached.
+def needs_attaching(one: Volume, found: dict[str, Any] | None) -> bool:
+    """Whether a volume must be attached to the node first; a driver that says nothing wants it."""
+    spec = (found or {}).get("spec") or {}
+    return not one.is_inline and spec.get("attachRequired", True) is not False
+
+
+def in_use_name(driver: str, handle: str) -> str:
+    """What a Node's status calls a volume."""
+    return f"kubernetes.io/csi/{driver}^{handle}"
+
+
+def attached(one: Volume, objects: Objects, node: str) -> dict[str, str]:
+    """What attaching gave, once the volume is attached and the cloud knows that this node uses it.
+
+    The second is what keeps it attached: a pod that is deleted by force is gone for the cloud while its
+    volume is still mounted here.
 
     Raises:
-        VolumeError: it is not attached.
+        AttachError: it is not attached.
     """
-    spec = (found or {}).get("spec") or {}
-    if one.is_inline or spec.get("attachRequired", True) is False:
-        return {}
     name = f"csi-{digest(one.handle + one.driver + node)}"
     attachment = objects.get(ObjectKey(STORAGE, "volumeattachments", "", name))
     if attachment is None:
-        raise VolumeError(f"waiting for the volume to be attached: no VolumeAttachment {name} yet")
+        raise AttachError(f"waiting for attach: no VolumeAttachment {name} yet")
     status = attachment.get("status") or {}
+    if attachment["metadata"].get("deletionTimestamp"):
+        raise AttachError(f"waiting for attach: VolumeAttachment {name} is being deleted")
     if not status.get("attached"):
         error = (status.get("attachError") or {}).get("message") or "not attached yet"
-        raise VolumeError(f"waiting for VolumeAttachment {name}: {error}")
+        raise AttachError(f"waiting for attach: VolumeAttachment {name}: {error}")
+    known = (objects.get(ObjectKey("", "nodes", "", node)) or {}).get("status") or {}
+    if in_use_name(one.driver, one.handle) not in (known.get("volumesInUse") or ()):
+        raise AttachError("waiting for attach: the cloud does not know yet that it is in use here")
     metadata: dict[str, str] = status.get("attachmentMetadata") or {}
     return metadata
 

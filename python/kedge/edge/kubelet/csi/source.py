@@ -15,25 +15,26 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from kedge import faults
-from kedge.edge.kubelet.csi import requests, state
-from kedge.edge.kubelet.csi.drivers import EXPAND, STAGE, STATS, Driver, Drivers
+from kedge.edge.kubelet.csi import figures, requests, state
+from kedge.edge.kubelet.csi.drivers import EXPAND, STAGE, Driver, Drivers
+from kedge.edge.kubelet.csi.in_use import Records
 from kedge.edge.kubelet.plugins.errors import PluginCallError
 from kedge.edge.kubelet.volumes import ownership
 from kedge.edge.kubelet.volumes.errors import VolumeError
 from kedge.edge.kubelet.volumes.payloads import owner_group
-from kedge.edge.kubelet.volumes.sources import Prepared, Request
+from kedge.edge.kubelet.volumes.sources import Figures, Prepared, Request
 from kedge.edge.kubelet.volumes.trees import SystemMounter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from kedge.edge.kubelet.csi.state import Layout, Record
+    from kedge.edge.kubelet.objects import Objects
     from kedge.edge.kubelet.plugins.face import PluginClient
     from kedge.edge.kubelet.volumes.trees import Mounter
 
 CALL_SECONDS = 120.0
 """As the kubelet gives a driver."""
-STATS_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 _Key = tuple[str, str]
@@ -50,6 +51,7 @@ class CsiVolumes:
         spawn: runs a task for as long as the agent runs.
         mounter: looks at what is mounted.
         complain: takes what is not honoured, for an Event of a pod.
+        changed: told when ``in_use`` says something else.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class CsiVolumes:
         *,
         mounter: Mounter | None = None,
         complain: Callable[[dict[str, Any], str], None] = lambda _pod, _text: None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._drivers = drivers
@@ -72,6 +75,8 @@ class CsiVolumes:
         self._complain = complain
         self._locks: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
         self._staged: set[_Key] = set()
+        self._asking = asyncio.Semaphore(figures.AT_ONCE)
+        self._records = Records(layout, changed)
 
     # to have
 
@@ -102,10 +107,12 @@ class CsiVolumes:
         about = requests.driver_object(objects, volume.driver)
         requests.check_lifecycle(volume, about)
         self._say_unhonoured(request, volume, about)
-        publish_context = requests.published(volume, about, objects, self._node)
         stages = STAGE in driver.capabilities and not volume.is_inline
         uid = request.pod["metadata"]["uid"]
-        record = self._layout.record(uid, volume, is_staged=stages)._replace(bytes=volume.bytes)
+        record = self._layout.record(uid, volume, is_staged=stages)._replace(
+            bytes=volume.bytes, is_attached=requests.needs_attaching(volume, about)
+        )
+        publish_context = self._attached(volume, record, objects)
         group = owner_group(request.pod)
         common = {
             "volume_id": volume.handle,
@@ -114,12 +121,12 @@ class CsiVolumes:
         }
         stage_secrets = requests.secrets(request, "nodeStageSecretRef") if stages else {}
         publish_secrets = requests.secrets(request, "nodePublishSecretRef")
-        state.write(record)
+        self._records.write(record)
         if __debug__:
             faults.point("csi.recorded")
         staging = ""
         if stages:
-            staging = await self._stage(driver, volume, common, stage_secrets)
+            staging = await self._stage(driver, volume, record, common, stage_secrets)
         await self._client.call(
             driver.endpoint,
             "NodePublishVolume",
@@ -141,18 +148,32 @@ class CsiVolumes:
             await asyncio.to_thread(ownership.give, path, given, policy)
         return _prepared(volume, record)
 
+    def _attached(
+        self, volume: requests.Volume, record: Record, objects: Objects
+    ) -> dict[str, str]:
+        """What attaching gave; first of all the cloud is told that the volume is wanted here.
+
+        Raises:
+            AttachError: it is not attached yet.
+        """
+        if not record.is_attached:
+            return {}
+        if not self._records.has(record):
+            self._records.write(record)
+        return requests.attached(volume, objects, self._node)
+
     async def _stage(
         self,
         driver: Driver,
         volume: requests.Volume,
+        published: Record,
         common: dict[str, Any],
         secrets: dict[str, str],
     ) -> str:
         path = self._layout.staging(volume.driver, volume.handle)
         if (volume.driver, volume.handle) in self._staged:
             return str(path)
-        record = state.Record(path.parent, volume.driver, volume.handle, is_staged=True)
-        state.write(record)
+        self._records.write(published._replace(directory=path.parent, is_block=False, bytes=0))
         path.mkdir(mode=0o750, exist_ok=True)
         request = common | {
             "staging_target_path": str(path),
@@ -194,7 +215,7 @@ class CsiVolumes:
         if not 0 < known.bytes < volume.bytes or driver is None:
             return
         if EXPAND in driver.capabilities:
-            staging = self._staging_of(known)
+            staging = self._layout.staging_of(known)
             call = {
                 "volume_id": volume.handle,
                 "volume_path": str(known.target),
@@ -209,7 +230,7 @@ class CsiVolumes:
                 text = f"volume {volume.name} cannot be expanded: {error}"
                 self._complain(request.pod, text)
                 return
-        state.write(known._replace(bytes=volume.bytes))
+        self._records.write(known._replace(bytes=volume.bytes))
 
     # to give back
 
@@ -244,7 +265,7 @@ class CsiVolumes:
                     await self._unstage(record, driver)
             if self._is_mounted(record):
                 raise VolumeError(f"still mounted after unpublishing: {record.target}")
-            state.forget(record.directory)
+            self._records.forget(record.directory)
         except PluginCallError as error:
             raise VolumeError(f"rpc error from {record.driver}: {error}") from error
         except OSError as error:
@@ -264,7 +285,7 @@ class CsiVolumes:
         self._staged.discard((record.driver, record.handle))
         if __debug__:
             faults.point("csi.unstaged")
-        state.forget(path.parent)
+        self._records.forget(path.parent)
 
     async def sweep(self, driver: Driver) -> None:
         """Unstages what a crash left staged for nobody; asked when its driver comes."""
@@ -280,33 +301,17 @@ class CsiVolumes:
 
     # to ask
 
-    async def usage(self, uid: str) -> dict[str, dict[str, int]]:
-        """What volumes of a pod take, as their drivers say: by the volume's name, in bytes and inodes.
+    async def usage(self, uid: str) -> dict[str, Figures]:
+        """What volumes of a pod take, as their drivers say: by the volume's name.
 
         A driver that does not say, or not in time, is left out.
         """
-        found: dict[str, dict[str, int]] = {}
-        for record in self._layout.of_pod(uid):
-            driver = self._drivers.get(record.driver)
-            if driver is None or STATS not in driver.capabilities:
-                continue
-            request = {
-                "volume_id": record.handle,
-                "volume_path": str(record.target),
-                "staging_target_path": self._staging_of(record),
-            }
-            try:
-                answer = await self._client.call(
-                    driver.endpoint, "NodeGetVolumeStats", request, STATS_SECONDS
-                )
-            except PluginCallError as error:
-                _log.debug("volume %s cannot be asked: %s", record.handle, error)
-                continue
-            found[record.directory.name] = _usage(answer["usage"])
-        return found
+        records = self._layout.of_pod(uid)
+        return await figures.ask(self._client, self._drivers, self._layout, records, self._asking)
 
-    def _staging_of(self, record: Record) -> str:
-        return str(self._layout.staging(record.driver, record.handle)) if record.is_staged else ""
+    def in_use(self) -> list[str]:
+        """What of attached volumes this node has or is about to have, as its status names it."""
+        return self._records.in_use()
 
     def _is_mounted(self, record: Record) -> bool:
         return bool(self._mounter.below(record.target))
@@ -316,17 +321,9 @@ class CsiVolumes:
 
 
 def _prepared(volume: requests.Volume, record: Record) -> Prepared:
-    return Prepared(str(record.target), read_only=volume.read_only, is_block=volume.is_block)
-
-
-def _usage(parts: list[dict[str, Any]]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for part in parts:
-        name = {1: "bytes", 2: "inodes"}.get(part["unit"])
-        if name:
-            found |= {
-                f"{name}_available": part["available"],
-                f"{name}_total": part["total"],
-                f"{name}_used": part["used"],
-            }
-    return found
+    return Prepared(
+        str(record.target),
+        read_only=volume.read_only,
+        is_block=volume.is_block,
+        told_as=record.directory.name,
+    )

@@ -36,6 +36,7 @@ class Record(NamedTuple):
         is_staged: whether the driver stages its volumes.
         is_block: it is a device.
         bytes: the size that the driver was last told of.
+        is_attached: it had to be attached to this node: the cloud must not detach it.
     """
 
     directory: Path
@@ -44,6 +45,7 @@ class Record(NamedTuple):
     is_staged: bool = False
     is_block: bool = False
     bytes: int = 0
+    is_attached: bool = False
 
     @property
     def target(self) -> Path:
@@ -72,17 +74,27 @@ class Layout:
         """Where a volume is staged."""
         return self._staged / plain_name(driver) / digest(handle) / "globalmount"
 
+    def staging_of(self, record: Record) -> str:
+        """Where the volume of a record is staged; empty if it is not."""
+        return str(self.staging(record.driver, record.handle)) if record.is_staged else ""
+
     def of_pod(self, uid: str) -> list[Record]:
         """The volumes of a pod."""
         return list(_records(self._pods / plain_name(uid) / "volumes" / KIND))
 
+    def all_attached(self) -> list[Record]:
+        """The volumes of pods, and the staged ones, that had to be attached."""
+        found = [one for uid in _names(self._pods) for one in self.of_pod(uid)]
+        found += [one for name in _names(self._staged) for one in self.all_staged(name)]
+        return [one for one in found if one.is_attached]
+
     def users(self, driver: str, handle: str) -> list[Record]:
         """The volumes of pods that are this one."""
-        try:
-            uids = os.listdir(self._pods)  # noqa: PTH208 - names, not paths
-        except FileNotFoundError:
-            return []
-        found = (one for uid in uids for one in _records(self._pods / uid / "volumes" / KIND))
+        found = (
+            one
+            for uid in _names(self._pods)
+            for one in _records(self._pods / uid / "volumes" / KIND)
+        )
         return [one for one in found if (one.driver, one.handle) == (driver, handle)]
 
     def all_staged(self, driver: str) -> list[Record]:
@@ -99,6 +111,7 @@ def write(record: Record) -> None:
         "staged": record.is_staged,
         "block": record.is_block,
         "bytes": record.bytes,
+        "attached": record.is_attached,
     }
     temporary = record.directory / f"{FILE}.new"
     with temporary.open("w") as file:
@@ -122,6 +135,7 @@ def read(directory: Path) -> Record | None:
             bool(value["staged"]),
             bool(value["block"]),
             int(value["bytes"]),
+            bool(value.get("attached")),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -139,11 +153,14 @@ def forget(directory: Path) -> None:
 
 
 def _records(parent: Path) -> Iterator[Record]:
-    try:
-        names = sorted(os.listdir(parent))  # noqa: PTH208 - names, not paths
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for name in names:
+    for name in _names(parent):
         found = read(parent / name)
         if found is not None:
             yield found
+
+
+def _names(parent: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(parent))  # noqa: PTH208 - names, not paths
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -191,7 +191,7 @@ class NodeReporter:
         clock: seconds since the epoch.
 
     ``devices`` is asked for capacity and allocatable of what device plugins offer, ``places`` for labels
-    and annotations that volumes' drivers give the node, ``pressures`` for its pressure conditions; with ``images`` the largest are reported;
+    and annotations that volumes' drivers give the node, ``in_use`` for attached volumes, ``pressures`` for its pressure conditions; with ``images`` the largest are reported;
     while there is ``closing`` the node is not ready for that reason.
     """
 
@@ -224,6 +224,7 @@ class NodeReporter:
         self.pressures: Callable[[], list[node_info.Pressure]] = list
         self.devices: Callable[[], tuple[dict[str, str], dict[str, str]]] = lambda: ({}, {})
         self.places: Callable[[], tuple[dict[str, str], dict[str, str]]] = lambda: ({}, {})
+        self.in_use: Callable[[], list[str]] = list
         self.images: Images | None = None
         self._listed: list[Status] = []
         self._images_seen = -1
@@ -270,6 +271,9 @@ class NodeReporter:
         if self._storage is not None:
             status = self._storage.describe(status)
         capacity, allocatable = self.devices()
+        in_use = [*status.get("volumesInUse", ()), *self.in_use()]
+        if in_use:
+            status["volumesInUse"] = in_use
         status["capacity"] |= capacity
         status["allocatable"] |= allocatable
         said = json.dumps([_without_heartbeat(status)])

@@ -13,3 +13,9 @@ class VolumeError(KedgeError):
 
     reason: ClassVar[str] = "FailedMount"
     retryable: ClassVar[bool] = True
+
+
+class AttachError(VolumeError):
+    """A volume is not attached to this node, or the cloud does not know yet that it is in use here."""
+
+    reason: ClassVar[str] = "FailedAttachVolume"
