@@ -8,6 +8,7 @@ does not fit. Identity, Node and registration are served at one socket in the re
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -36,6 +37,24 @@ def mount(source: str, target: str, *, read_only: bool = False) -> None:
         subprocess.run(["mount", "--bind", source, target], check=True)
     if read_only:
         subprocess.run(["mount", "-o", "remount,bind,ro", target], check=True)
+
+
+def loop_of(file: Path) -> str:
+    """The loop device of a file; empty without one."""
+    done = subprocess.run(["losetup", "-j", str(file)], capture_output=True, text=True, check=True)
+    return done.stdout.partition(":")[0]
+
+
+def mount_device(file: Path, target: str) -> None:
+    """A file as a block device at ``target``."""
+    if not file.exists():
+        file.touch()
+        os.truncate(file, 1 << 20)
+    if not loop_of(file):
+        subprocess.run(["losetup", "-f", str(file)], check=True)
+    Path(target).touch()
+    if not is_mounted(target):
+        subprocess.run(["mount", "--bind", loop_of(file), target], check=True)
 
 
 def unmount(target: str) -> None:
@@ -105,6 +124,10 @@ class Driver:
 
     def publish(self, request: Any, context: Any) -> Any:
         self.note(request, context)
+        if request.volume_capability.HasField("block"):
+            if self.control.read().get("block", True):
+                mount_device(self.data / f"{request.volume_id}.img", request.target_path)
+            return csi.NodePublishVolumeResponse()
         source = request.staging_target_path
         if source and not is_mounted(source):
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the volume is not staged")
@@ -118,8 +141,12 @@ class Driver:
     def unpublish(self, request: Any, context: Any) -> Any:
         self.note(request, context)
         unmount(request.target_path)
-        if Path(request.target_path).is_dir():
-            Path(request.target_path).rmdir()
+        target, file = Path(request.target_path), self.data / f"{request.volume_id}.img"
+        if target.is_dir():
+            target.rmdir()
+        target.unlink(missing_ok=True)
+        if file.exists() and (device := loop_of(file)):
+            subprocess.run(["losetup", "-d", device], check=True)
         return csi.NodeUnpublishVolumeResponse()
 
     def stats(self, request: Any, context: Any) -> Any:

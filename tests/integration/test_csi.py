@@ -120,7 +120,14 @@ def pod(name: str, **spec: Any) -> dict[str, Any]:
     return {"metadata": metadata, "spec": {"containers": []} | spec}
 
 
-def persistent(node: Node, of: dict[str, Any], *, size: str = "1Gi", **csi: Any) -> Request:
+def persistent(
+    node: Node,
+    of: dict[str, Any],
+    *,
+    size: str = "1Gi",
+    about: dict[str, Any] | None = None,
+    **csi: Any,
+) -> Request:
     source = {
         "driver": DRIVER,
         "volumeHandle": "v1",
@@ -132,7 +139,7 @@ def persistent(node: Node, of: dict[str, Any], *, size: str = "1Gi", **csi: Any)
         "capacity": {"storage": size},
         "mountOptions": ["noatime"],
     }
-    volume = {"metadata": {"name": "pv-1"}, "spec": spec | {"csi": source}}
+    volume = {"metadata": {"name": "pv-1"}, "spec": spec | {"csi": source} | (about or {})}
     return Request(of, "data", "csi", source, node.objects, volume)  # type: ignore[arg-type]
 
 
@@ -348,6 +355,110 @@ async def test_what_a_crash_left_staged_for_nobody_is_unstaged_when_its_driver_c
         )
         await asyncio.sleep(0.2)
     assert not list(node.directory.rglob("vol_data.json"))
+
+
+# devices and groups
+
+
+async def test_a_block_volume_is_a_device_and_comes_back_after_a_reboot(node: Node) -> None:
+    about = {"volumeMode": "Block"}
+    grouped = {"securityContext": {"fsGroup": 4321}}
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        asked = persistent(node, pod("one", **grouped), about=about)
+        found = await csi.volumes.prepare(asked)
+        assert found.is_block
+        assert Path(found.path).is_block_device()
+        assert Path(found.path).stat().st_gid != 4321
+        Path(found.path).write_bytes(b"kept")
+        assert await csi.volumes.prepare(asked) == found
+        for point in SystemMounter().below(node.directory):
+            SystemMounter().unmount(point)
+        assert await csi.volumes.prepare(asked) == found
+        assert Path(found.path).read_bytes()[:4] == b"kept"
+        await csi.volumes.remove("uid-one")
+    for method in ("NodeStageVolume", "NodePublishVolume"):
+        told = node.control.calls(method)[0]["volume_capability"]
+        assert "block" in told
+        assert "mount" not in told
+    assert SystemMounter().below(node.directory) == []
+    assert not list(node.directory.rglob("vol_data.json"))
+
+
+async def test_a_driver_that_leaves_no_device_is_named(node: Node) -> None:
+    node.control.write(block=False)
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        asked = persistent(node, pod("one"), about={"volumeMode": "Block"})
+        with pytest.raises(VolumeError, match="NodePublishVolume: wanted a block device: /"):
+            await csi.volumes.prepare(asked)
+        await csi.volumes.remove("uid-one")
+    assert not list(node.directory.rglob("vol_data.json"))
+
+
+GIVEN, NOT_GIVEN = True, False
+
+
+@pytest.mark.parametrize(
+    ("policy", "modes", "fs_type", "wanted"),
+    [
+        ("File", ["ReadWriteMany"], "", GIVEN),
+        ("None", ["ReadWriteOnce"], "ext4", NOT_GIVEN),
+        ("ReadWriteOnceWithFSType", ["ReadWriteOnce"], "ext4", GIVEN),
+        ("ReadWriteOnceWithFSType", ["ReadOnlyMany", "ReadWriteOnce"], "ext4", GIVEN),
+        ("ReadWriteOnceWithFSType", ["ReadWriteOncePod"], "ext4", GIVEN),
+        ("ReadWriteOnceWithFSType", ["ReadWriteOnce"], "", NOT_GIVEN),
+        ("ReadWriteOnceWithFSType", ["ReadWriteMany"], "ext4", NOT_GIVEN),
+        ("", ["ReadWriteOnce"], "ext4", GIVEN),
+    ],
+)
+async def test_files_are_given_to_the_pods_group_as_the_driver_says(
+    node: Node, policy: str, modes: list[str], fs_type: str, wanted: bool
+) -> None:
+    node.about(attachRequired=False, **({"fsGroupPolicy": policy} if policy else {}))
+    (node.data / "v1").mkdir()
+    (node.data / "v1" / "file").write_text("x")
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        owner = pod("one", securityContext={"fsGroup": 4321})
+        asked = persistent(node, owner, about={"accessModes": modes}, fsType=fs_type)
+        found = await csi.volumes.prepare(asked)
+        groups = {one.stat().st_gid for one in (Path(found.path), Path(found.path, "file"))}
+        assert groups == ({4321} if wanted else {os.getgid()})
+        await csi.volumes.remove("uid-one")
+    told = node.control.calls("NodePublishVolume")[0]["volume_capability"]
+    assert "volume_mount_group" not in told
+
+
+async def test_a_driver_that_mounts_for_a_group_is_told_it_and_nothing_is_changed(
+    node: Node,
+) -> None:
+    node.about(attachRequired=False, fsGroupPolicy="File")
+    node.control.write(capabilities=[1, 6])
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        owner = pod("one", securityContext={"fsGroup": 4321})
+        found = await csi.volumes.prepare(persistent(node, owner))
+        assert Path(found.path).stat().st_gid == os.getgid()
+        await csi.volumes.remove("uid-one")
+    for method in ("NodeStageVolume", "NodePublishVolume"):
+        told = node.control.calls(method)[0]["volume_capability"]
+        assert 'volume_mount_group: "4321"' in told
+
+
+async def test_a_volume_that_is_only_read_is_not_given_away(node: Node) -> None:
+    node.about(attachRequired=False, fsGroupPolicy="File")
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        owner = pod("one", securityContext={"fsGroup": 4321})
+        found = await csi.volumes.prepare(persistent(node, owner, readOnly=True))
+        assert Path(found.path).stat().st_gid == os.getgid()
+        await csi.volumes.remove("uid-one")
 
 
 async def test_a_claim_that_grows_is_told_to_the_driver_once(node: Node) -> None:

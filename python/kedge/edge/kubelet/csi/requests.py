@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _INFO = "csi.storage.k8s.io/"
 _MODES = {"ReadWriteOnce": 1, "ReadOnlyMany": 3, "ReadWriteMany": 5, "ReadWriteOncePod": 1}
 _MODES_WITH_WRITERS = _MODES | {"ReadWriteOnce": 7, "ReadWriteOncePod": 6}
+_ONE_WRITER = frozenset({"ReadWriteOnce", "ReadWriteOncePod"})
 STORAGE = "storage.k8s.io"
 
 
@@ -39,7 +40,7 @@ class Volume:
         is_block: it is a device.
         read_only: it is only read.
         fs_type: the file system, if one is wanted.
-        mode: the first access mode.
+        modes: the access modes; the first is what the driver is told.
         options: for mounting.
         attributes: the driver's own.
         bytes: its size; 0 if not known.
@@ -52,7 +53,7 @@ class Volume:
     is_block: bool = False
     read_only: bool = False
     fs_type: str = ""
-    mode: str = "ReadWriteOnce"
+    modes: tuple[str, ...] = ("ReadWriteOnce",)
     options: tuple[str, ...] = ()
     attributes: dict[str, str] = field(default_factory=dict)
     bytes: int = 0
@@ -94,7 +95,7 @@ def volume(request: Request) -> Volume:
         is_block=spec.get("volumeMode") == "Block",
         read_only=request.read_only or bool(source.get("readOnly")),
         fs_type=source.get("fsType") or "",
-        mode=(spec.get("accessModes") or ["ReadWriteOnce"])[0],
+        modes=tuple(spec.get("accessModes") or ("ReadWriteOnce",)),
         options=tuple(spec.get("mountOptions") or ()),
         attributes=attributes,
         bytes=resources.whole(size) if size else 0,
@@ -104,7 +105,7 @@ def volume(request: Request) -> Volume:
 def capability(one: Volume, driver: Driver, group: int | None) -> dict[str, Any]:
     """The ``VolumeCapability``."""
     modes = _MODES_WITH_WRITERS if MULTI_WRITER in driver.capabilities else _MODES
-    found: dict[str, Any] = {"access_mode": {"mode": modes.get(one.mode, 1)}}
+    found: dict[str, Any] = {"access_mode": {"mode": modes.get(one.modes[0], 1)}}
     if one.is_block:
         found["block"] = {}
     else:
@@ -218,5 +219,5 @@ def group_to_give(request: Request, one: Volume, driver: Driver, found: Any) -> 
     if group is None or one.is_block or one.read_only or MOUNT_GROUP in driver.capabilities:
         return None
     policy = ((found or {}).get("spec") or {}).get("fsGroupPolicy") or "ReadWriteOnceWithFSType"
-    fits = bool(one.fs_type) and one.mode in ("ReadWriteOnce", "ReadWriteOncePod")
+    fits = bool(one.fs_type) and not _ONE_WRITER.isdisjoint(one.modes)
     return group if policy == "File" or (policy == "ReadWriteOnceWithFSType" and fits) else None

@@ -142,6 +142,10 @@ class CsiVolumes:
         )
         if __debug__:
             faults.point("csi.published")
+        if volume.is_block and not record.target.is_block_device():
+            raise VolumeError(
+                f"driver {volume.driver}: NodePublishVolume: wanted a block device: {record.target}"
+            )
         given = requests.group_to_give(request, volume, driver, about)
         if given is not None:
             path, policy = str(record.target), ownership.policy(request.pod)
