@@ -10,6 +10,7 @@ import pytest
 from kedge.cluster import bootstrap
 from kedge.cluster.apiserver.registry import Registry
 from kedge.cluster.controllers import Config
+from kedge.errors import Forbidden, Invalid
 from kedge.store import Store
 from tests.fakes.control_plane import MERGE, ControlPlane, key, running
 
@@ -371,6 +372,92 @@ async def test_what_the_built_in_provisioner_cannot_make_is_said_and_nothing_is_
         assert phase(plane, "persistentvolumeclaims", name) == "Pending"
     assert plane.all("persistentvolumes") == []
     assert plane.ready() == []
+
+
+async def grow(plane: ControlPlane, name: str, size: str) -> None:
+    patch = {"spec": {"resources": {"requests": {"storage": size}}}}
+    await plane.registry.patch(key("persistentvolumeclaims", name), patch, MERGE)
+
+
+def size_of(plane: ControlPlane, name: str) -> tuple[str, str]:
+    """What a claim and its volume say that there is."""
+    found = plane.get("persistentvolumeclaims", name) or {}
+    volume = plane.get("persistentvolumes", found["spec"]["volumeName"]) or {}
+    return found["status"]["capacity"]["storage"], volume["spec"]["capacity"]["storage"]
+
+
+async def test_a_claim_grows_as_far_as_its_node_has_room(plane: ControlPlane) -> None:
+    await plane.node("n1", **POOL)
+    for name in ("data", "other"):
+        await claim(plane, name, "2Gi")
+        await pod(plane, name, name)
+        await plane.until(lambda name=name: bound(plane, name))  # type: ignore[misc]
+    await grow(plane, "data", "3Gi")
+    await plane.until(lambda: size_of(plane, "data") == ("3Gi", "3Gi"))
+    await plane.until(
+        lambda: "VolumeResizeSuccessful: Resize volume succeeded" in said(plane, "data")
+    )
+    # 10Gi less 3Gi and 2Gi: 5Gi are left, and 6Gi wanted
+    await grow(plane, "data", "9Gi")
+    await plane.until(lambda: any("VolumeResizeFailed" in one for one in said(plane, "data")))
+    text = next(one for one in said(plane, "data") if "VolumeResizeFailed" in one)
+    assert f"wanted {6 << 30} bytes, has {5 << 30}" in text
+    await plane.settled()
+    assert size_of(plane, "data") == ("3Gi", "3Gi")
+    # when the other has gone there is room
+    await plane.registry.delete(key("pods", "other"), {"gracePeriodSeconds": 0})
+    await plane.registry.delete(key("persistentvolumeclaims", "other"), {})
+    await remove_as_asked(plane, plane.kubelets["n1"])
+    await plane.until(lambda: size_of(plane, "data") == ("9Gi", "9Gi"))
+
+
+async def test_who_asked_for_too_much_may_ask_for_less_but_not_shrink(plane: ControlPlane) -> None:
+    await plane.node("n1", **POOL)
+    await claim(plane, "data", "2Gi")
+    await pod(plane, "data", "data")
+    await plane.until(lambda: bound(plane, "data"))
+    await grow(plane, "data", "20Gi")
+    await plane.until(lambda: any("VolumeResizeFailed" in one for one in said(plane, "data")))
+    with pytest.raises(Invalid, match=r"can not be less than status\.capacity"):
+        await grow(plane, "data", "1Gi")
+    await grow(plane, "data", "4Gi")
+    await plane.until(lambda: size_of(plane, "data") == ("4Gi", "4Gi"))
+
+
+async def test_a_claim_grows_only_if_its_class_lets_it_and_it_is_bound(plane: ControlPlane) -> None:
+    await volume(plane, "a", storageClassName="fixed")
+    await claim(plane, "data", storageClassName="fixed")
+    await plane.until(lambda: bound(plane, "data") == "a")
+    with pytest.raises(Forbidden, match="the storageclass that provisions the pvc must support"):
+        await grow(plane, "data", "2Gi")
+    await claim(plane, "waiting")
+    with pytest.raises(Invalid, match="spec is immutable after creation"):
+        await grow(plane, "waiting", "2Gi")
+
+
+async def test_the_growth_of_a_drivers_volume_is_its_resizers(plane: ControlPlane) -> None:
+    body = {
+        "metadata": {"name": "fast"},
+        "provisioner": "csi.example",
+        "allowVolumeExpansion": True,
+    }
+    await plane.registry.create(key("storageclasses", "fast"), body)
+    source = {"driver": "csi.example", "volumeHandle": "v"}
+    spec: dict[str, Any] = {
+        "accessModes": ["ReadWriteOnce"],
+        "capacity": {"storage": "1Gi"},
+        "csi": source,
+        "storageClassName": "fast",
+    }
+    await plane.registry.create(
+        key("persistentvolumes", "a"), {"metadata": {"name": "a"}, "spec": spec}
+    )
+    await claim(plane, "data", storageClassName="fast")
+    await plane.until(lambda: bound(plane, "data") == "a")
+    await grow(plane, "data", "2Gi")
+    wanted = "ExternalExpanding: waiting for an external controller to expand this PVC"
+    await plane.until(lambda: wanted in said(plane, "data"))
+    assert size_of(plane, "data") == ("1Gi", "1Gi")
 
 
 async def test_pods_that_come_together_do_not_share_what_is_left(plane: ControlPlane) -> None:

@@ -44,6 +44,7 @@ _LOCAL_PATH: dict[str, Any] = {
     "provisioner": "kedge.io/local-path",
     "reclaimPolicy": "Delete",
     "volumeBindingMode": "WaitForFirstConsumer",
+    "allowVolumeExpansion": True,
 }
 
 

@@ -82,17 +82,27 @@ def test_a_claim_wants_a_size_and_a_mode():
 def test_a_claim_is_bound_once_and_may_only_grow():
     old = claim()
     new = copy.deepcopy(old)
+    new["spec"]["resources"]["requests"]["storage"] = "3Gi"
+    assert change_refused("", "persistentvolumeclaims", new, old) == {"spec"}, "it is not bound"
+    new = copy.deepcopy(old)
     new["spec"]["volumeName"] = "v"
-    new["spec"]["resources"]["requests"]["storage"] = "2Gi"
     validation.validate_update(find("", "persistentvolumeclaims"), new, old)
     again = copy.deepcopy(new)
     again["spec"]["volumeName"] = "w"
     assert change_refused("", "persistentvolumeclaims", again, new) == {"spec"}
-    less = copy.deepcopy(new)
-    less["spec"]["resources"]["requests"]["storage"] = "1Gi"
-    assert change_refused("", "persistentvolumeclaims", less, new) == {
-        "spec.resources.requests.storage"
-    }
+
+
+@pytest.mark.parametrize(("size", "is_refused"), [("512Mi", True), ("1Gi", True), ("2Gi", False)])
+def test_a_bound_claim_that_asked_for_too_much_may_take_back_some(size, is_refused):
+    old = claim(volumeName="v", resources={"requests": {"storage": "3Gi"}})
+    old["status"] = {"phase": "Bound", "capacity": {"storage": "1Gi"}}
+    new = copy.deepcopy(old)
+    new["spec"]["resources"]["requests"]["storage"] = size
+    if is_refused:
+        wanted = {"spec.resources.requests.storage"}
+        assert change_refused("", "persistentvolumeclaims", new, old) == wanted
+    else:
+        validation.validate_update(find("", "persistentvolumeclaims"), new, old)
 
 
 def test_a_volume_has_exactly_one_source_and_keeps_it():

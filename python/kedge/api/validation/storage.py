@@ -76,13 +76,19 @@ def validate_claim_update(new: Object, old: Object, problems: Problems) -> None:
         after.pop("volumeName", None)
     if "storageClassName" not in before:
         after.pop("storageClassName", None)
+    status = old.get("status", {})
     wanted, had = _storage(after), _storage(before)
-    if wanted is not None and had is not None and wanted < had:
+    given = status.get("capacity", {}).get("storage")
+    # who asked for more than there is may ask for less, if that is still more than what there is
+    least = had if given is None else quantities.parse(given)
+    shrinks = wanted is not None and had is not None and wanted < had
+    if shrinks and wanted <= least:
         problems.forbidden(
             "spec.resources.requests.storage", "field can not be less than status.capacity"
         )
     for spec in (before, after):
-        spec.pop("resources", None)
+        if status.get("phase") == "Bound":
+            spec.pop("resources", None)
         spec.pop("volumeAttributesClassName", None)
     if before != after:
         problems.forbidden(

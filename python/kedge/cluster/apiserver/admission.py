@@ -2,7 +2,8 @@
 """What is decided about an object before it is stored, beyond its own fields.
 
 NamespaceLifecycle, ServiceAccount (the account's token volume), RuntimeClass,
-DefaultTolerationSeconds, Priority and DefaultStorageClass, as kube-apiserver has them on by default.
+DefaultTolerationSeconds, Priority, DefaultStorageClass and PersistentVolumeClaimResize, as kube-apiserver
+has them on by default.
 ``Admission`` reads the store and changes the object; it writes nothing.
 """
 
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kedge.api import names
+from kedge.api import names, quantities
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver import failures, priorities, runtime_class
 from kedge.errors import NotFound
@@ -32,6 +33,10 @@ IMMORTAL_NAMESPACES = ("default", "kube-system", "kube-public")
 WAIT_FOR_ACCOUNT_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+_CANNOT_GROW = (
+    "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must "
+    "support resize"
+)
 _MIRROR = "kubernetes.io/config.mirror"
 _TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
@@ -74,6 +79,18 @@ class Admission:
                 found.append((metadata.get("creationTimestamp", ""), metadata["name"]))
         if found:
             claim["spec"]["storageClassName"] = max(found)[1]
+
+    def update(self, kind: Kind, key: ObjectKey, new: Object, old: Object) -> None:
+        """Admits a change.
+
+        Raises:
+            Forbidden: a claim is to grow whose class does not let it.
+        """
+        if kind.resource == "persistentvolumeclaims" and not kind.group and _grows(new, old):
+            name = old["spec"].get("storageClassName") or ""
+            found = self._store.get(ObjectKey("storage.k8s.io", "storageclasses", "", name))
+            if found is None or orjson.loads(found.value).get("allowVolumeExpansion") is not True:
+                raise failures.forbidden(kind, key.name, _CANNOT_GROW)
 
     def delete(self, kind: Kind, key: ObjectKey) -> None:
         """Admits a delete.
@@ -214,3 +231,14 @@ def _tolerates(toleration: Object, taint: str) -> bool:
         None,
         "",
     )
+
+
+def _grows(new: Object, old: Object) -> bool:
+    """Whether a claim asks for more than before."""
+    amounts = [
+        one.get("spec", {}).get("resources", {}).get("requests", {}).get("storage")
+        for one in (new, old)
+    ]
+    if None in amounts or amounts[0] == amounts[1]:
+        return False
+    return quantities.parse(amounts[0]) > quantities.parse(amounts[1])

@@ -415,6 +415,7 @@ class Registry:
                 return old
             strategies.count_generation(kind, new, old)
             validation.validate_update(kind, new, old, subresource)
+            self._admission.update(kind, key, new, old)
             self._guard(kind, new, old, options)
             if options.dry_run:
                 return new

@@ -38,6 +38,8 @@ class Claim(Struct, weakref=False):
     selected_node: str
     is_bound: bool
     """Binding was completed once, whatever has become of the volume."""
+    given: int = 0
+    """Bytes that it has, as its status says."""
 
     @property
     def key(self) -> Key:
@@ -130,6 +132,7 @@ class StorageClass(Struct, weakref=False):
     is_default: bool
     created: float
     mount_options: tuple[str, ...]
+    may_grow: bool = False
 
     @property
     def key(self) -> Key:
@@ -168,6 +171,7 @@ def claim_of(value: bytes, version: int) -> Claim:
         phase=decoded.status.phase or "Pending",
         selected_node=notes.selected_node,
         is_bound=bool(notes.bind_completed),
+        given=units("storage", (decoded.status.capacity or {}).get("storage", 0)),
     )
 
 
@@ -243,4 +247,5 @@ def class_of(value: bytes, version: int) -> StorageClass:
         is_default=notes.default_class == "true",
         created=seconds_of(metadata.creation_timestamp),
         mount_options=decoded.mount_options or (),
+        may_grow=bool(decoded.allow_volume_expansion),
     )

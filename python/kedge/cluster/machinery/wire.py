@@ -360,6 +360,7 @@ class VolumeStatus(Struct):
     """``status`` of a PersistentVolume or a claim."""
 
     phase: str | None = None
+    capacity: dict[str, Quantity] | None = None
 
 
 class VolumeObject(Struct):
@@ -397,6 +398,7 @@ class ClassObject(Struct, rename="camel"):
     reclaim_policy: str | None = None
     volume_binding_mode: str | None = None
     mount_options: tuple[str, ...] | None = None
+    allow_volume_expansion: bool | None = None
 
 
 class DriverSpec(Struct, rename="camel"):

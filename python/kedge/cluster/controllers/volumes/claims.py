@@ -154,9 +154,20 @@ class Claims:
             await self._lose(claim, "ClaimLost", text)
         elif volume.claim is None or binding.is_meant_for(volume, claim):
             await self._bind(claim, volume)
+            await self._grow(claim, volume)
         else:
             text = "Two claims are bound to the same volume, this one is bound incorrectly"
             await self._lose(claim, "ClaimMisbound", text)
+
+    async def _grow(self, claim: Claim, volume: Volume) -> None:
+        """A bound claim that asks for more than it has."""
+        if claim.phase != "Bound" or not 0 < claim.given < claim.size:
+            return
+        if binding.host_of(volume):
+            await self._local_path.grow(claim, volume)
+        elif volume.size < claim.size:
+            text = "waiting for an external controller to expand this PVC"
+            self._say(claim, "ExternalExpanding", text)
 
     async def _lose(self, claim: Claim, reason: str, text: str) -> None:
         if claim.phase != "Lost":

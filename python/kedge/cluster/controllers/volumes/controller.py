@@ -87,11 +87,19 @@ class Volumes:
         host = binding.host_of(volume)
         if host and (new is None or new.deleted):
             self._tell(host)
+        if host and new is None:
+            self._growing_claims()
 
     def _pending_claims(self, volume: str = "") -> None:
         """Claims that wait for any volume, or name this one."""
         for claim in self._informer.claims:
             if claim.volume_name == volume or (not claim.is_bound and not claim.volume_name):
+                self._claims.add(claim.key)
+
+    def _growing_claims(self) -> None:
+        """Claims that ask for more than they have."""
+        for claim in self._informer.claims:
+            if claim.is_bound and claim.given < claim.size:
                 self._claims.add(claim.key)
 
     def _class_changed(self, _old: StorageClass | None, new: StorageClass | None) -> None:
@@ -115,6 +123,8 @@ class Volumes:
             return
         if old is None or new is None or old.volumes_in_use != new.volumes_in_use:
             self._tell(binding.hostname(node))
+        if old is None or new is None or _free(old) != _free(new):
+            self._growing_claims()
         if old is not None and new is not None and old.volume_pool == new.volume_pool:
             return
         self._pending_claims()
@@ -124,3 +134,7 @@ class Volumes:
         for volume in self._informer.volumes:
             if volume.deleted and binding.host_of(volume) == host:
                 self._volumes.add(volume.name)
+
+
+def _free(node: Node) -> int:
+    return node.allocatable.get(binding.POOL, 0)

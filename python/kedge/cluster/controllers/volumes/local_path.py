@@ -56,10 +56,7 @@ class LocalPath:
             given = binding.given(self._informer.volumes)
             free = binding.room(node, given.get(binding.hostname(node), 0))
             if claim.size > free:
-                why = (
-                    f'node "{node.name}" did not have enough free storage: '
-                    f"wanted {claim.size} bytes, has {max(free, 0)}"
-                )
+                why = _no_room(node, claim.size, free)
         if why or node is None:
             self._say(
                 claim, events.WARNING, "ProvisioningFailed", f"failed to provision volume: {why}"
@@ -85,6 +82,30 @@ class LocalPath:
             "ProvisioningSucceeded",
             f"Successfully provisioned volume {name}",
         )
+
+    async def grow(self, claim: Claim, volume: Volume) -> None:
+        """Gives a bound claim the larger size that it asks for, if its node has the room; else says why not.
+
+        A size is a promise that others are counted against: on the node there is nothing to do.
+        """
+        host = binding.host_of(volume)
+        node = self._node(host)
+        more = claim.size - volume.size
+        if more > 0:
+            given = binding.given(self._informer.volumes)
+            free = binding.room(node, given.get(host, 0)) if node is not None else 0
+            if node is None or more > free:
+                why = f'node "{host}" not found' if node is None else _no_room(node, more, free)
+                self._say(claim, events.WARNING, "VolumeResizeFailed", f"resize volume: {why}")
+                return
+        stored = self._client.get(ObjectKey("", "persistentvolumeclaims", *claim.key)) or {}
+        capacity = {"storage": stored["spec"]["resources"]["requests"]["storage"]}
+        if more > 0:
+            patch = {"metadata": {"uid": volume.uid}, "spec": {"capacity": capacity}}
+            await self._client.patch(ObjectKey("", "persistentvolumes", "", volume.name), patch)
+        key = ObjectKey("", "persistentvolumeclaims", *claim.key)
+        await self._client.patch_status(key, {"capacity": capacity}, uid=claim.uid)
+        self._say(claim, events.NORMAL, "VolumeResizeSuccessful", "Resize volume succeeded")
 
     def is_removed(self, volume: Volume) -> bool:
         """Whether a deleted volume's data is gone, or its node is and nobody can remove it any more."""
@@ -132,6 +153,13 @@ def _needs_node(found: StorageClass) -> str:
     return (
         f'a local volume needs a node: volumeBindingMode of StorageClass "{found.name}" must be '
         "WaitForFirstConsumer"
+    )
+
+
+def _no_room(node: Node, wanted: int, free: int) -> str:
+    return (
+        f'node "{node.name}" did not have enough free storage: '
+        f"wanted {wanted} bytes, has {max(free, 0)}"
     )
 
 
