@@ -47,6 +47,10 @@ class Objects(dict[ObjectKey, dict[str, Any]]):
 class Reports:
     def __init__(self) -> None:
         self.drivers: list[dict[str, Any]] = []
+        self.sizes: list[tuple[str, str]] = []
+
+    def claim_size(self, claim: dict[str, Any], size: str) -> None:
+        self.sizes.append((claim["metadata"]["name"], size))
 
     def csi_node(self, drivers: list[dict[str, Any]]) -> None:
         self.drivers = drivers
@@ -461,19 +465,70 @@ async def test_a_volume_that_is_only_read_is_not_given_away(node: Node) -> None:
         await csi.volumes.remove("uid-one")
 
 
-async def test_a_claim_that_grows_is_told_to_the_driver_once(node: Node) -> None:
+def growing(node: Node, of: dict[str, Any], *, pending: bool = True, **csi: Any) -> Request:
+    """A claim of 1Gi whose volume has 2Gi since its driver's controller grew it."""
+    wait = [{"type": "FileSystemResizePending", "status": "True"}] if pending else []
+    claim = {
+        "metadata": {"name": "data", "namespace": "default", "uid": "claim-1"},
+        "status": {"capacity": {"storage": "1Gi"}, "conditions": wait},
+    }
+    return persistent(node, of, size="2Gi", **csi)._replace(claim=claim)
+
+
+async def test_a_claim_that_grows_is_told_to_the_driver_once_and_then_to_the_cloud(
+    node: Node,
+) -> None:
     async with node.agent() as csi:
         node.start_driver()
         await node.registered()
         await csi.volumes.prepare(persistent(node, pod("one")))
-        grown = persistent(node, pod("one"), size="2Gi")
+        assert node.reports.sizes == []
+        grown = growing(node, pod("one"))
         csi.volumes.refresh(grown)
-        await asyncio.to_thread(
-            wait_until, lambda: "NodeExpandVolume" in node.calls(), 15, "it is expanded"
-        )
+        await asyncio.to_thread(wait_until, lambda: node.reports.sizes, 15, "it is reported")
         await csi.volumes.prepare(grown)
+        assert set(node.reports.sizes) == {("data", "2Gi")}
         await csi.volumes.remove("uid-one")
-    assert node.calls().count("NodeExpandVolume") == 1
+    (told,) = node.control.calls("NodeExpandVolume")
+    assert f"required_bytes: {2 << 30}" in told["capacity_range"]
+    assert [one for one, _ in node.events.said] == ["FileSystemResizeSuccessful"]
+
+
+async def test_a_volume_that_grew_while_no_pod_had_it_grows_when_one_has(node: Node) -> None:
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        await csi.volumes.prepare(growing(node, pod("one")))
+        await csi.volumes.remove("uid-one")
+    assert node.calls()[:3] == ["NodeStageVolume", "NodePublishVolume", "NodeExpandVolume"]
+    assert node.reports.sizes == [("data", "2Gi")]
+
+
+async def test_a_driver_that_cannot_grow_a_volume_yet_is_asked_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kedge.edge.kubelet.csi.source.GROW_AGAIN_SECONDS", 0.1)
+    node.control.write(faults={"NodeExpandVolume": "the file system is busy"})
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        await csi.volumes.prepare(growing(node, pod("one")))
+        assert [one for one, _ in node.events.said] == ["VolumeResizeFailed"]
+        assert node.reports.sizes == []
+        node.control.write(faults={})
+        await asyncio.to_thread(wait_until, lambda: node.reports.sizes, 15, "it has grown")
+        await csi.volumes.remove("uid-one")
+
+
+async def test_a_driver_without_growing_on_nodes_has_nothing_to_do_there(node: Node) -> None:
+    node.control.write(capabilities=[1])
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        await csi.volumes.prepare(growing(node, pod("one")))
+        await csi.volumes.remove("uid-one")
+    assert "NodeExpandVolume" not in node.calls()
+    assert node.reports.sizes == [("data", "2Gi")]
 
 
 async def until_removed(csi: CsiNode, uid: str) -> None:

@@ -22,7 +22,7 @@ from kedge.aio import Backoff, KeyedQueue
 from kedge.api.keys import ObjectKey
 from kedge.cloud.mirror_pods import mirror_pod
 from kedge.cloud.registration import register
-from kedge.cloud.status_patches import status_patch
+from kedge.cloud.status_patches import claim_patch, status_patch
 from kedge.errors import (
     AlreadyExists,
     BadRequest,
@@ -131,6 +131,7 @@ class Reports:
             "nodes/status": self._node_status,
             "events": self._event,
             "csinodes": self._csi_node,
+            "persistentvolumeclaims/size": self._claim_size,
         }
 
     def __len__(self) -> int:
@@ -309,6 +310,18 @@ class Reports:
             "kind": "CSINode",
             "metadata": {"name": node, "ownerReferences": [reference]},
         }
+
+    async def _claim_size(self, report: Report) -> None:
+        """Writes that a claim has all of its volume: what it asked for has come."""
+        key = ObjectKey("", "persistentvolumeclaims", report.key.namespace, report.key.name)
+        known = self._known(key)
+        if known is None:
+            return
+        name = (known.get("spec") or {}).get("volumeName") or ""
+        volume = self._known(ObjectKey("", "persistentvolumes", "", name))
+        patch = claim_patch(decode(report), known, volume)
+        if patch:
+            await self._client.patch(key, patch, content_type=STRATEGIC, subresource="status")
 
     async def _event(self, report: Report) -> None:
         event = decode(report)

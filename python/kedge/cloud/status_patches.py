@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kedge.api import quantities
 from kedge.api.extended import is_extended
+from kedge.errors import BadRequest, Invalid
 
 OTHERS = frozenset(
     {
@@ -78,3 +80,37 @@ def _own(amounts: dict[str, Any]) -> list[str]:
 
 def _whole_condition(condition: dict[str, Any]) -> dict[str, Any]:
     return dict.fromkeys(CONDITION_FIELDS) | condition
+
+
+def claim_patch(
+    reported: dict[str, Any], claim: dict[str, Any], volume: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The patch of a claim's status after its node has done its part of growing; empty for none. Pure.
+
+    Args:
+        reported: what the node says: of which claim, and its size.
+        claim: the claim.
+        volume: the PersistentVolume that it is bound to.
+
+    Raises:
+        Invalid: the size is more than the volume's, or none.
+    """
+    uid = claim["metadata"].get("uid")
+    size = ((reported.get("status") or {}).get("capacity") or {}).get("storage")
+    has = (((volume or {}).get("spec") or {}).get("capacity") or {}).get("storage")
+    if reported["metadata"].get("uid") != uid or has is None:
+        return {}
+    if size != has:
+        try:
+            if isinstance(size, str) and quantities.parse(size[:64]) < quantities.parse(has):
+                return {}  # it has grown again meanwhile, and its node will say so
+        except BadRequest:
+            pass
+        raise Invalid(f"report on a claim's size: wanted its volume's, {has}: {str(size)[:64]}")
+    done = [{"type": one, "$patch": "delete"} for one in ("FileSystemResizePending", "Resizing")]
+    status = {
+        "capacity": {"storage": size},
+        "conditions": done,
+        "allocatedResourceStatuses": {"storage": None},
+    }
+    return {"metadata": {"uid": uid}, "status": status}

@@ -36,6 +36,7 @@ REPORT_RESOURCES = (
     "nodes/status",
     "pods/status",
     "pods/deleted",
+    "persistentvolumeclaims/size",
     "events",
 )
 """What a node reports, in the core group."""

@@ -13,6 +13,7 @@ from kedge.api.keys import ObjectKey
 from kedge.cloud import names, reports
 from kedge.cloud.reports import Report, Reports, decode
 from kedge.cloud.sessions import Session, Sessions
+from kedge.cloud.status_patches import claim_patch
 from kedge.errors import ApiError, BadRequest, Disconnected, Forbidden, Invalid
 from tests.fakes.kubernetes import FakeApi, FakeHub, FakeMirror
 
@@ -291,3 +292,50 @@ async def test_a_nodes_drivers_become_its_csi_node_owned_by_its_node():
     async with running(rig):
         rig.submit(2, "csinodes", report | {"spec": {"drivers": []}}, namespace="", name="a")
     assert rig.api.objects[CSI_NODE]["spec"]["drivers"] == []
+
+
+CLAIM = {
+    "metadata": {"name": "data", "namespace": "d", "uid": "c1"},
+    "spec": {"volumeName": "pv"},
+    "status": {"capacity": {"storage": "1Gi"}},
+}
+VOLUME = {"metadata": {"name": "pv"}, "spec": {"capacity": {"storage": "2Gi"}}}
+
+
+def sized(size, uid="c1"):
+    metadata = {"name": "data", "namespace": "d", "uid": uid}
+    return {"metadata": metadata, "status": {"capacity": {"storage": size}}}
+
+
+def test_a_claim_that_has_grown_has_all_of_its_volume_and_waits_for_nothing():
+    patch = claim_patch(sized("2Gi"), CLAIM, VOLUME)
+    assert patch["metadata"] == {"uid": "c1"}
+    assert patch["status"]["capacity"] == {"storage": "2Gi"}
+    assert patch["status"]["allocatedResourceStatuses"] == {"storage": None}
+    assert {one["type"] for one in patch["status"]["conditions"]} == {
+        "FileSystemResizePending",
+        "Resizing",
+    }
+
+
+def test_a_report_on_another_claim_or_an_older_size_changes_nothing():
+    assert claim_patch(sized("2Gi", "before"), CLAIM, VOLUME) == {}
+    assert claim_patch(sized("2Gi"), CLAIM, None) == {}
+    assert claim_patch(sized("1536Mi"), CLAIM, VOLUME) == {}
+
+
+@pytest.mark.parametrize("size", ["3Gi", "much", "", None, 7, {"a": 1}])
+def test_a_size_that_is_not_the_volumes_is_refused(size):
+    with pytest.raises(Invalid, match="wanted its volume's, 2Gi"):
+        claim_patch(sized(size), CLAIM, VOLUME)
+
+
+async def test_a_report_of_a_claims_size_is_written_once_the_volume_is_known():
+    rig = Rig()
+    key = ObjectKey("", "persistentvolumeclaims", "d", "data")
+    rig.api.objects[key] = dict(CLAIM)
+    rig.mirror.put(key, CLAIM)
+    rig.mirror.put(ObjectKey("", "persistentvolumes", "", "pv"), VOLUME)
+    async with running(rig):
+        rig.submit(1, "persistentvolumeclaims/size", sized("2Gi"), namespace="d", name="data")
+    assert rig.api.objects[key]["status"]["capacity"] == {"storage": "2Gi"}

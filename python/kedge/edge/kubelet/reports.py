@@ -136,6 +136,13 @@ class Reporter:
         report = {"metadata": {"name": self._node}, "spec": {"drivers": drivers}}
         self._put(ObjectKey("", "csinodes", "", self._node), report, urgent=True)
 
+    def claim_size(self, claim: dict[str, Any], size: str) -> None:
+        """Reports that a claim has the size that its volume has."""
+        metadata = claim["metadata"]
+        key = ObjectKey("", "persistentvolumeclaims/size", metadata["namespace"], metadata["name"])
+        report = {"metadata": _identity(metadata), "status": {"capacity": {"storage": size}}}
+        self._put(key, report, urgent=True)
+
     def _put(self, key: ObjectKey, report: dict[str, Any], *, urgent: bool) -> None:
         self._dirty[key] = json.dumps(report, separators=(",", ":")).encode()
         if urgent:

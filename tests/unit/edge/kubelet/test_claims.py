@@ -13,7 +13,7 @@ import pytest
 
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet import objects
-from kedge.edge.kubelet.volumes import VolumeError, Volumes, bundles, ownership
+from kedge.edge.kubelet.volumes import Prepared, VolumeError, Volumes, bundles, ownership
 from kedge.edge.kubelet.volumes.local_path import LocalPath
 from tests.unit.edge.kubelet.test_volumes import PLACE, Held, Mounts, pod
 
@@ -106,7 +106,7 @@ def test_a_claim_that_cannot_be_used_says_why(rig: Rig, tmp_path: Path) -> None:
 
 def test_a_claim_of_a_host_path_and_a_read_only_use(rig: Rig, tmp_path: Path) -> None:
     rig.bound({"hostPath": {"path": str(tmp_path), "type": "Directory"}})
-    assert rig.prepare() == (str(tmp_path), False, False, "")
+    assert rig.prepare() == Prepared(str(tmp_path))
     claim = {"claimName": "data", "readOnly": True}
     assert rig.prepare({"name": "v", "persistentVolumeClaim": claim}).read_only
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kedge.edge.kubelet.plugins.plugins import Plugins
     from kedge.edge.kubelet.reports import Reporter
 
+MAX_SAID = 1024
+
 
 class CsiNode:
     """The node's drivers and volumes.
@@ -25,7 +27,7 @@ class CsiNode:
         plugins: where drivers come.
         pods: one directory per pod UID.
         node: this node's name.
-        reporter: takes the CSINode.
+        reporter: takes the CSINode, and claims that have grown.
         recorder: takes Events.
         changed: told when a driver came or went.
         in_use_changed: told when other attached volumes are in use.
@@ -46,7 +48,7 @@ class CsiNode:
         self._recorder = recorder
         self._tell = changed
         self._known: dict[str, Driver] = {}
-        self._said: set[tuple[str, str]] = set()
+        self._said: dict[tuple[str, str], str] = {}
         self.drivers = Drivers(plugins.client, self._changed)
         layout = Layout(pods, plugins.root)
         self.volumes = CsiVolumes(
@@ -55,7 +57,8 @@ class CsiNode:
             layout,
             node,
             plugins.spawn,
-            complain=self._complain,
+            tell=self._event,
+            report=reporter.claim_size,
             changed=in_use_changed,
         )
 
@@ -68,8 +71,11 @@ class CsiNode:
                 self._plugins.spawn(self.volumes.sweep(driver))
         self._tell()
 
-    def _complain(self, pod: dict[str, Any], text: str) -> None:
-        said = (pod["metadata"]["uid"], text)
-        if said not in self._said:
-            self._said.add(said)
-            self._recorder.pod(pod, "NotHonoured", text, warning=True)
+    def _event(self, pod: dict[str, Any], reason: str, text: str) -> None:
+        """An Event of a pod; each once, until it says something else."""
+        said = (pod["metadata"]["uid"], reason)
+        if self._said.get(said) != text:
+            self._said[said] = text
+            self._recorder.pod(pod, reason, text, warning=not reason.endswith("Successful"))
+            while len(self._said) > MAX_SAID:
+                self._said.pop(next(iter(self._said)))

@@ -16,7 +16,8 @@ from weakref import WeakValueDictionary
 
 from kedge import faults
 from kedge.edge.kubelet.csi import figures, requests, state
-from kedge.edge.kubelet.csi.drivers import EXPAND, STAGE, Driver, Drivers
+from kedge.edge.kubelet.csi.drivers import STAGE, Driver, Drivers
+from kedge.edge.kubelet.csi.growth import Growth, given
 from kedge.edge.kubelet.csi.in_use import Records
 from kedge.edge.kubelet.plugins.errors import PluginCallError
 from kedge.edge.kubelet.volumes import ownership
@@ -27,6 +28,7 @@ from kedge.edge.kubelet.volumes.trees import SystemMounter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from pathlib import Path
 
     from kedge.edge.kubelet.csi.state import Layout, Record
     from kedge.edge.kubelet.objects import Objects
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 CALL_SECONDS = 120.0
 """As the kubelet gives a driver."""
+GROW_AGAIN_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
 _Key = tuple[str, str]
@@ -50,7 +53,8 @@ class CsiVolumes:
         node: this node's name.
         spawn: runs a task for as long as the agent runs.
         mounter: looks at what is mounted.
-        complain: takes what is not honoured, for an Event of a pod.
+        tell: takes a pod, a reason and a text, for an Event.
+        report: takes a claim and the size that it has from now on.
         changed: told when ``in_use`` says something else.
     """
 
@@ -63,7 +67,8 @@ class CsiVolumes:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         *,
         mounter: Mounter | None = None,
-        complain: Callable[[dict[str, Any], str], None] = lambda _pod, _text: None,
+        tell: Callable[[dict[str, Any], str, str], None] = lambda *_: None,
+        report: Callable[[dict[str, Any], str], None] = lambda *_: None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
@@ -72,11 +77,13 @@ class CsiVolumes:
         self._node = node
         self._spawn = spawn
         self._mounter = mounter or SystemMounter()
-        self._complain = complain
+        self._tell = tell
         self._locks: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
         self._staged: set[_Key] = set()
         self._asking = asyncio.Semaphore(figures.AT_ONCE)
         self._records = Records(layout, changed)
+        self._growth = Growth(client, drivers, layout, self._records, tell, report)
+        self._retrying: set[Path] = set()
 
     # to have
 
@@ -110,7 +117,7 @@ class CsiVolumes:
         stages = STAGE in driver.capabilities and not volume.is_inline
         uid = request.pod["metadata"]["uid"]
         record = self._layout.record(uid, volume, is_staged=stages)._replace(
-            bytes=volume.bytes, is_attached=requests.needs_attaching(volume, about)
+            bytes=given(request, volume), is_attached=requests.needs_attaching(volume, about)
         )
         publish_context = self._attached(volume, record, objects)
         group = owner_group(request.pod)
@@ -146,10 +153,11 @@ class CsiVolumes:
             raise VolumeError(
                 f"driver {volume.driver}: NodePublishVolume: wanted a block device: {record.target}"
             )
-        given = requests.group_to_give(request, volume, driver, about)
-        if given is not None:
+        owner = requests.group_to_give(request, volume, driver, about)
+        if owner is not None:
             path, policy = str(record.target), ownership.policy(request.pod)
-            await asyncio.to_thread(ownership.give, path, given, policy)
+            await asyncio.to_thread(ownership.give, path, owner, policy)
+        await self._grow(request, volume, record)
         return _prepared(volume, record)
 
     def _attached(
@@ -196,17 +204,21 @@ class CsiVolumes:
         spec = (about or {}).get("spec") or {}
         for name in ("tokenRequests", "requiresRepublish"):
             if spec.get(name):
-                self._complain(request.pod, f"CSIDriver {volume.driver}: {name} is not honoured")
+                text = f"CSIDriver {volume.driver}: {name} is not honoured"
+                self._tell(request.pod, "NotHonoured", text)
 
     def refresh(self, request: Request) -> None:
         """A claim that has grown is told to its driver."""
         volume = requests.volume(request)
         record = self._layout.record(request.pod["metadata"]["uid"], volume, is_staged=False)
         known = state.read(record.directory)
-        if known is not None and 0 < known.bytes < volume.bytes:
-            self._spawn(self._grow_later(request, volume))
+        if known is not None and self._growth.is_due(request, volume, known):
+            self._spawn(self._grow_later(request, volume, 0.0))
 
-    async def _grow_later(self, request: Request, volume: requests.Volume) -> None:
+    async def _grow_later(
+        self, request: Request, volume: requests.Volume, wait_seconds: float
+    ) -> None:
+        await asyncio.sleep(wait_seconds)
         record = self._layout.record(request.pod["metadata"]["uid"], volume, is_staged=False)
         async with self._lock(volume.driver, volume.handle):
             known = state.read(record.directory)
@@ -214,27 +226,17 @@ class CsiVolumes:
                 await self._grow(request, volume, known)
 
     async def _grow(self, request: Request, volume: requests.Volume, known: Record) -> None:
-        """Tells the driver of a larger size; a failure is told and tried at the next change."""
-        driver = self._drivers.get(volume.driver)
-        if not 0 < known.bytes < volume.bytes or driver is None:
-            return
-        if EXPAND in driver.capabilities:
-            staging = self._layout.staging_of(known)
-            call = {
-                "volume_id": volume.handle,
-                "volume_path": str(known.target),
-                "staging_target_path": staging,
-                "capacity_range": {"required_bytes": volume.bytes},
-                "volume_capability": requests.capability(volume, driver, owner_group(request.pod)),
-                "secrets": requests.secrets(request, "nodeExpandSecretRef"),
-            }
-            try:
-                await self._client.call(driver.endpoint, "NodeExpandVolume", call, CALL_SECONDS)
-            except PluginCallError as error:
-                text = f"volume {volume.name} cannot be expanded: {error}"
-                self._complain(request.pod, text)
-                return
-        self._records.write(known._replace(bytes=volume.bytes))
+        if await self._growth.follow(request, volume, known):
+            self._retrying.discard(known.directory)
+        elif known.directory not in self._retrying:
+            self._retrying.add(known.directory)
+            self._spawn(self._retry(request, volume, known.directory))
+
+    async def _retry(self, request: Request, volume: requests.Volume, directory: Path) -> None:
+        """Tries again until the driver has taken the new size, or the pod has gone."""
+        while directory in self._retrying and state.read(directory) is not None:
+            await self._grow_later(request, volume, GROW_AGAIN_SECONDS)
+        self._retrying.discard(directory)
 
     # to give back
 

@@ -64,7 +64,7 @@ class Claims:
 
     def _inner(self, request: Request) -> Request:
         """What is asked of the source of the claim's volume."""
-        volume = self._volume(request)
+        claim, volume = self._bound(request)
         spec = volume["spec"]
         kind = next((name for name in spec if name not in _ABOUT), "")
         return request._replace(
@@ -72,13 +72,14 @@ class Claims:
             source=spec.get(kind) or {},
             persistent_volume=volume,
             read_only=bool(request.source.get("readOnly")),
+            claim=claim,
         )
 
     async def remove(self, uid: str) -> None:
         """Nothing: the data outlives the pod, and what was mounted is its source's to unmount."""
 
-    def _volume(self, request: Request) -> dict[str, Any]:
-        """The PersistentVolume that the claim is bound to.
+    def _bound(self, request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The claim, and the PersistentVolume that it is bound to.
 
         Raises:
             VolumeError: there is none, or it is not this claim's, or it is not for this node.
@@ -103,7 +104,7 @@ class Claims:
         if reference.get("uid") != claim["metadata"]["uid"]:
             raise VolumeError(f'persistentvolume "{volume_name}" is not bound to claim "{name}"')
         self._check_node(request, volume)
-        return volume
+        return claim, volume
 
     def _check_node(self, request: Request, volume: dict[str, Any]) -> None:
         required = (volume["spec"].get("nodeAffinity") or {}).get("required")

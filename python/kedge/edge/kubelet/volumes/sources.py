@@ -50,6 +50,7 @@ class Request(NamedTuple):
         objects: the node's view.
         persistent_volume: the PersistentVolume object when the volume is a claim's.
         read_only: the claim's use of it is read-only.
+        claim: the claim, when the volume is one's.
     """
 
     pod: Pod
@@ -59,6 +60,7 @@ class Request(NamedTuple):
     objects: Objects
     persistent_volume: dict[str, Any] | None = None
     read_only: bool = False
+    claim: dict[str, Any] | None = None
 
 
 class Source(Protocol):
