@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,9 @@ NODE = "edge-1"
 
 
 class Objects(dict[ObjectKey, dict[str, Any]]):
-    def list(self, *_: str) -> list[dict[str, Any]]:
-        return []
+    def list(self, group: str, resource: str, namespace: str) -> list[dict[str, Any]]:
+        wanted = (group, resource, namespace)
+        return [value for key, value in self.items() if key[:3] == wanted]
 
 
 class Reports:
@@ -529,6 +531,118 @@ async def test_a_driver_without_growing_on_nodes_has_nothing_to_do_there(node: N
         await csi.volumes.remove("uid-one")
     assert "NodeExpandVolume" not in node.calls()
     assert node.reports.sizes == [("data", "2Gi")]
+
+
+# tokens, and publishing again
+
+TOKENS = "csi.storage.k8s.io/serviceAccount.tokens"
+
+
+def token(node: Node, text: str, audience: str = "vault") -> None:
+    """The cloud's token for the pod ``one``."""
+    node.objects[ObjectKey("kedge.io", "serviceaccounttokens", "default", f"one.{audience}")] = {
+        "spec": {"podUID": "uid-one", "audience": audience, "expirationSeconds": 600},
+        "status": {"token": text, "expirationTimestamp": "2026-01-01T00:00:00Z"},
+    }
+
+
+async def test_a_driver_gets_the_tokens_that_it_asks_for_once_they_are_there(node: Node) -> None:
+    wanted = [{"audience": "vault", "expirationSeconds": 600}, {}]
+    node.about(attachRequired=False, tokenRequests=wanted)
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        token(node, "for-the-api", audience="")
+        with pytest.raises(VolumeError, match='token for audience "vault" has not come'):
+            await csi.volumes.prepare(persistent(node, pod("one")))
+        assert node.calls() == []
+        token(node, "secret-1")
+        await csi.volumes.prepare(persistent(node, pod("one")))
+        await csi.volumes.remove("uid-one")
+    (publish,) = node.control.calls("NodePublishVolume")
+    until = "2026-01-01T00:00:00Z"
+    assert json.loads(publish["volume_context"][TOKENS]) == {
+        "vault": {"token": "secret-1", "expirationTimestamp": until},
+        "": {"token": "for-the-api", "expirationTimestamp": until},
+    }
+    assert TOKENS not in node.control.calls("NodeStageVolume")[0]["volume_context"]
+    assert node.events.said == []
+
+
+async def test_a_driver_may_want_tokens_among_its_secrets(node: Node) -> None:
+    node.about(
+        attachRequired=False,
+        tokenRequests=[{"audience": "vault"}],
+        serviceAccountTokenInSecrets=True,
+    )
+    token(node, "secret-1")
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        await csi.volumes.prepare(persistent(node, pod("one")))
+        await csi.volumes.remove("uid-one")
+    (publish,) = node.control.calls("NodePublishVolume")
+    assert json.loads(publish["secrets"][TOKENS])["vault"]["token"] == "secret-1"
+    assert TOKENS not in publish["volume_context"]
+
+
+def published(node: Node) -> list[str]:
+    """The tokens with which the volume was published, in order."""
+    calls = node.control.calls("NodePublishVolume")
+    return [json.loads(one["volume_context"][TOKENS])["vault"]["token"] for one in calls]
+
+
+async def until(holds: Callable[[], object], what: str) -> None:
+    await asyncio.to_thread(wait_until, holds, 15, what)
+
+
+async def test_a_driver_that_wants_to_publish_again_gets_the_newest_token(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.about(attachRequired=False, tokenRequests=[{"audience": "vault"}], requiresRepublish=True)
+    token(node, "secret-1")
+    asked = persistent(node, pod("one"))
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        await csi.volumes.prepare(asked)
+        token(node, "secret-2")
+        csi.volumes.refresh(asked)
+        await until(lambda: published(node)[-1] == "secret-2", "it is published at once")
+        monkeypatch.setattr("kedge.edge.kubelet.csi.republishing.SECONDS", 0.1)
+    async with node.agent() as csi:  # the next agent takes it up again
+        await node.registered()
+        await csi.volumes.prepare(asked)
+        token(node, "secret-3")
+        await until(lambda: published(node)[-1] == "secret-3", "it is published now and then")
+        node.control.write(faults={"NodePublishVolume": "the vault is closed"})
+        wanted = (
+            "FailedMount",
+            f'MountVolume.SetUp failed for volume "data" : rpc error from {DRIVER}: the vault is closed',
+        )
+        await until(lambda: wanted in node.events.said, "it says so")
+        assert SystemMounter().below(node.directory / "pods"), "the mount stays"
+        node.control.write(faults={})
+        await csi.volumes.remove("uid-one")
+        count = len(published(node))
+        await asyncio.sleep(0.5)
+        assert len(published(node)) == count, "nothing is published after the end"
+    assert node.calls().count("NodeStageVolume") == 1
+
+
+async def test_a_driver_that_does_not_want_it_publishes_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kedge.edge.kubelet.csi.republishing.SECONDS", 0.05)
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        asked = persistent(node, pod("one"))
+        await csi.volumes.prepare(asked)
+        csi.volumes.refresh(asked)
+        await asyncio.sleep(0.5)
+        await csi.volumes.remove("uid-one")
+    assert node.calls().count("NodePublishVolume") == 1
 
 
 async def until_removed(csi: CsiNode, uid: str) -> None:

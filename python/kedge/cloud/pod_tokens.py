@@ -18,7 +18,16 @@ import orjson
 from kedge import aio, metrics
 from kedge.aio import Backoff, KeyedQueue
 from kedge.api.keys import ObjectKey
-from kedge.cloud.token_needs import GROUP, RENEW_AT, RESOURCE, Need, needs_of, pod_of
+from kedge.cloud.token_needs import (
+    GROUP,
+    RENEW_AT,
+    RESOURCE,
+    STORAGE,
+    Need,
+    driver_of,
+    needs_of,
+    pod_of,
+)
 from kedge.errors import Gone
 from kedge.store import delete, put
 
@@ -31,6 +40,7 @@ log = logging.getLogger(__name__)
 
 WORKERS = 16
 MIN_WAIT_SECONDS = 1.0
+_WATCHED = [("", "pods"), (STORAGE, "csidrivers"), ("", "persistentvolumeclaims")]
 
 
 class PodTokens:
@@ -78,22 +88,39 @@ class PodTokens:
     async def _follow(self) -> None:
         """Looks at each pod that changes; at all that count here whenever changes may be missed."""
         while True:
-            watch = self._mirror.watch([("", "pods")])
+            watch = self._mirror.watch(_WATCHED)
             for session in self._sessions:
                 self.connected(session.node)
             try:
                 async for batch in watch:
                     for event in batch:
-                        self._queue.add(event.key)
+                        self._changed(event.key)
             except Gone:
                 log.debug("the mirror's history is shorter than what happened meanwhile")
             finally:
                 watch.close()
 
+    def _changed(self, key: ObjectKey) -> None:
+        if key.resource == "pods":
+            self._queue.add(key)
+        elif key.resource == "csidrivers" or self._wants_tokens(key):
+            for session in self._sessions:
+                self.connected(session.node)
+
+    def _wants_tokens(self, claim: ObjectKey) -> bool:
+        """Whether a claim's volume has a driver that wants tokens of the claim's pods."""
+        volume = {"name": "", "persistentVolumeClaim": {"claimName": claim.name}}
+        driver = driver_of({"metadata": {"namespace": claim.namespace}}, volume, self._get)
+        about = self._get(ObjectKey(STORAGE, "csidrivers", "", driver)) if driver else None
+        return bool(((about or {}).get("spec") or {}).get("tokenRequests"))
+
+    def _get(self, key: ObjectKey) -> dict[str, Any] | None:
+        stored = self._mirror.get(key)
+        return orjson.loads(stored.value) if stored else None
+
     async def _ensure(self, pod_key: ObjectKey) -> None:
-        stored = self._mirror.get(pod_key)
-        pod: dict[str, Any] | None = orjson.loads(stored.value) if stored else None
-        needs = needs_of(pod) if pod is not None else []
+        pod = self._get(pod_key)
+        needs = needs_of(pod, self._get) if pod is not None else []
         await self._drop(pod_key, {need.key for need in needs})
         if pod is None or self._sessions.get(pod.get("spec", {}).get("nodeName", "")) is None:
             return
@@ -104,8 +131,7 @@ class PodTokens:
 
     async def _provide(self, pod_key: ObjectKey, need: Need) -> float:
         """Mints a token when the present one is due; when the next one is, in seconds since 1970."""
-        stored = self._mirror.get(need.key)
-        present: dict[str, Any] | None = orjson.loads(stored.value) if stored else None
+        present = self._get(need.key)
         due = need.renew_at(present, self._renew_at)
         if due > time.time():
             self._hold(pod_key, need.key)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which ServiceAccount tokens a pod needs, and what a minted one looks like in the store. Pure.
 
-A need is an audience and a life time, from the pod's projected volumes; several volumes with the same
-share a token. The object's name is the pod's and a hash of the need, so that it can be found from
+A need is an audience and a life time, from the pod's projected volumes and from the CSI drivers of its
+volumes; several with the same share a token. The object's name is the pod's and a hash of the need, so that it can be found from
 either side.
 """
 
@@ -10,16 +10,30 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GROUP = "kedge.io"
 RESOURCE = "serviceaccounttokens"
 DEFAULT_SECONDS = 3600
+STORAGE = "storage.k8s.io"
+MAX_TOKENS = 16
+"""Of one driver, as many as its nodes pass on."""
 RENEW_AT = 0.8
 """The part of a token's life after which it is renewed."""
+
+
+Get = Callable[[ObjectKey], dict[str, Any] | None]
+
+
+def _nothing(_key: ObjectKey) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,29 +103,60 @@ class Need:
         return expiry(stored) - (1 - part) * self.seconds
 
 
-def needs_of(pod: dict[str, Any]) -> list[Need]:
-    """The tokens that a pod needs; none once it has ended."""
+def needs_of(pod: dict[str, Any], get: Get = _nothing) -> list[Need]:
+    """The tokens that a pod needs; none once it has ended.
+
+    Args:
+        pod: the pod.
+        get: an object that its volumes lead to, or None.
+    """
     if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return []
     metadata, spec = pod["metadata"], pod.get("spec") or {}
     account = spec.get("serviceAccountName") or "default"
     found: dict[Need, None] = {}
+    for wanted in [*_projected(spec), *_of_drivers(pod, get)]:
+        need = Need(
+            metadata["name"],
+            metadata["namespace"],
+            metadata.get("uid", ""),
+            account,
+            wanted.get("audience") or "",
+            int(wanted.get("expirationSeconds") or DEFAULT_SECONDS),
+        )
+        found[need] = None
+    return list(found)
+
+
+def _projected(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for volume in spec.get("volumes") or []:
         for source in (volume.get("projected") or {}).get("sources") or []:
             token = source.get("serviceAccountToken")
-            if token is None:
-                continue
-            seconds = int(token.get("expirationSeconds") or DEFAULT_SECONDS)
-            need = Need(
-                metadata["name"],
-                metadata["namespace"],
-                metadata.get("uid", ""),
-                account,
-                token.get("audience") or "",
-                seconds,
-            )
-            found[need] = None
-    return list(found)
+            if token is not None:
+                yield token
+
+
+def _of_drivers(pod: dict[str, Any], get: Get) -> Iterator[dict[str, Any]]:
+    """What CSIDrivers want for the volumes of a pod."""
+    names = {driver_of(pod, volume, get) for volume in (pod.get("spec") or {}).get("volumes") or []}
+    for name in sorted(names - {""}):
+        about = get(ObjectKey(STORAGE, "csidrivers", "", name)) or {}
+        yield from ((about.get("spec") or {}).get("tokenRequests") or [])[:MAX_TOKENS]
+
+
+def driver_of(pod: dict[str, Any], volume: dict[str, Any], get: Get) -> str:
+    """The CSI driver of a pod's volume; empty for others, and while its claim is not bound."""
+    if "csi" in volume:
+        return str(volume["csi"].get("driver") or "")
+    name = (volume.get("persistentVolumeClaim") or {}).get("claimName") or ""
+    if "ephemeral" in volume:
+        name = f"{pod['metadata']['name']}-{volume['name']}"
+    if not name:
+        return ""
+    claim = get(ObjectKey("", "persistentvolumeclaims", pod["metadata"]["namespace"], name)) or {}
+    bound = (claim.get("spec") or {}).get("volumeName") or ""
+    found = get(ObjectKey("", "persistentvolumes", "", bound)) if bound else None
+    return str((((found or {}).get("spec") or {}).get("csi") or {}).get("driver") or "")
 
 
 def expiry(stored: dict[str, Any]) -> float:

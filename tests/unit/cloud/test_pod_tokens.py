@@ -150,3 +150,28 @@ async def test_a_token_near_its_end_is_renewed(rig):
         await rig.store.commit([put(token.key, json.dumps(old).encode())])
         rig.connect()
         await until(lambda: tokens(rig.store)["p"]["status"] != old["status"])
+
+
+def object_of(group, resource, namespace, name, **parts):
+    stored = ObjectKey(group, resource, namespace, name)
+    return put(stored, json.dumps({"metadata": {"name": name}} | parts).encode())
+
+
+async def test_tokens_that_a_driver_wants_come_also_when_driver_and_claim_come_late(rig):
+    volume = {"name": "v", "persistentVolumeClaim": {"claimName": "data"}}
+    waiting = pod("p") | {"spec": {"nodeName": "a", "volumes": [volume]}}
+    spec = {"tokenRequests": [{"audience": "vault"}]}
+    driver = object_of("storage.k8s.io", "csidrivers", "", "drv", spec=spec)
+    persistent = object_of("", "persistentvolumes", "", "pv", spec={"csi": {"driver": "drv"}})
+    claim = object_of("", "persistentvolumeclaims", "default", "data", spec={"volumeName": "pv"})
+    async with rig.running():
+        rig.connect()
+        await rig.put(waiting)
+        await rig.store.commit([persistent, driver])
+        await asyncio.sleep(0.05)
+        assert not rig.api.calls
+        await rig.store.commit([claim])
+        await until(lambda: tokens(rig.store))
+        assert tokens(rig.store)["p"]["spec"]["audience"] == "vault"
+        await rig.store.commit([object_of("storage.k8s.io", "csidrivers", "", "drv", spec={})])
+        await until(lambda: not tokens(rig.store))

@@ -310,7 +310,7 @@ class Pods:
             return
         uid: str = (json.loads(value).get("spec") or {}).get("podUID", "")
         worker = self._workers.get(uid)
-        if worker is not None and tokens.uses_tokens(worker.pod):
+        if worker is not None and tokens.may_use_tokens(worker.pod):
             worker.objects_changed()
 
     def _stored(self, key: ObjectKey, pod: Pod) -> None:

@@ -34,6 +34,14 @@ def uses_tokens(pod: Pod) -> bool:
     )
 
 
+def may_use_tokens(pod: Pod) -> bool:
+    """The same, or a volume has a driver that may want one."""
+    kinds = {"csi", "ephemeral", "persistentVolumeClaim"}
+    return uses_tokens(pod) or any(
+        not kinds.isdisjoint(volume) for volume in pod["spec"].get("volumes") or []
+    )
+
+
 def expiry(pod: Pod, objects: Objects, now: float) -> Expiry:
     """The state of a pod's tokens."""
     if not uses_tokens(pod):

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from binascii import a2b_base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet.csi.drivers import MOUNT_GROUP, MULTI_WRITER, Driver
+from kedge.edge.kubelet.volumes import payloads
 from kedge.edge.kubelet.volumes.errors import AttachError, VolumeError
 from kedge.edge.kubelet.volumes.payloads import owner_group
 
@@ -26,6 +28,7 @@ _MODES = {"ReadWriteOnce": 1, "ReadOnlyMany": 3, "ReadWriteMany": 5, "ReadWriteO
 _MODES_WITH_WRITERS = _MODES | {"ReadWriteOnce": 7, "ReadWriteOncePod": 6}
 _ONE_WRITER = frozenset({"ReadWriteOnce", "ReadWriteOncePod"})
 STORAGE = "storage.k8s.io"
+MAX_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,25 @@ def context(request: Request, one: Volume, driver_object: dict[str, Any] | None)
         f"{_INFO}serviceAccount.name": spec.get("serviceAccountName") or "default",
         f"{_INFO}ephemeral": "true" if one.is_inline else "false",
     }
+
+
+def tokens(request: Request, about: dict[str, Any] | None) -> dict[str, str]:
+    """The tokens of the pod's account that the driver wants, under the key that it looks for; or nothing.
+
+    Raises:
+        VolumeError: one has not come yet.
+    """
+    wanted = ((about or {}).get("spec") or {}).get("tokenRequests") or []
+    found = {
+        one.get("audience") or "": payloads.token(request.pod, one, request.objects)
+        for one in wanted[:MAX_TOKENS]
+    }
+    return {f"{_INFO}serviceAccount.tokens": json.dumps(found)} if found else {}
+
+
+def wants_secret_tokens(about: dict[str, Any] | None) -> bool:
+    """Whether the driver takes tokens among secrets, not in the volume's context."""
+    return bool(((about or {}).get("spec") or {}).get("serviceAccountTokenInSecrets"))
 
 
 def driver_object(objects: Objects, name: str) -> dict[str, Any] | None:

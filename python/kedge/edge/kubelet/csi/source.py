@@ -19,6 +19,7 @@ from kedge.edge.kubelet.csi import figures, requests, state
 from kedge.edge.kubelet.csi.drivers import STAGE, Driver, Drivers
 from kedge.edge.kubelet.csi.growth import Growth, given
 from kedge.edge.kubelet.csi.in_use import Records
+from kedge.edge.kubelet.csi.republishing import Republishing
 from kedge.edge.kubelet.plugins.errors import PluginCallError
 from kedge.edge.kubelet.volumes import ownership
 from kedge.edge.kubelet.volumes.errors import VolumeError
@@ -84,6 +85,7 @@ class CsiVolumes:
         self._records = Records(layout, changed)
         self._growth = Growth(client, drivers, layout, self._records, tell, report)
         self._retrying: set[Path] = set()
+        self._republishing = Republishing(spawn, self._publish_again)
 
     # to have
 
@@ -102,6 +104,8 @@ class CsiVolumes:
             known = state.read(record.directory)
             same = known is not None and known[1:3] == (volume.driver, volume.handle)
             if known is not None and same and self._is_mounted(known):
+                about = requests.driver_object(request.objects, volume.driver)
+                self._republishing.follow(known.directory, request, volume, about)
                 await self._grow(request, volume, known)
                 return _prepared(volume, known)
             try:
@@ -113,40 +117,22 @@ class CsiVolumes:
         driver, objects = self._drivers.find(volume.driver), request.objects
         about = requests.driver_object(objects, volume.driver)
         requests.check_lifecycle(volume, about)
-        self._say_unhonoured(request, volume, about)
         stages = STAGE in driver.capabilities and not volume.is_inline
         uid = request.pod["metadata"]["uid"]
         record = self._layout.record(uid, volume, is_staged=stages)._replace(
             bytes=given(request, volume), is_attached=requests.needs_attaching(volume, about)
         )
-        publish_context = self._attached(volume, record, objects)
-        group = owner_group(request.pod)
-        common = {
-            "volume_id": volume.handle,
-            "publish_context": publish_context,
-            "volume_capability": requests.capability(volume, driver, group),
-        }
+        common = self._common(request, volume, record, driver)
         stage_secrets = requests.secrets(request, "nodeStageSecretRef") if stages else {}
-        publish_secrets = requests.secrets(request, "nodePublishSecretRef")
+        self._publish_extras(
+            request, about
+        )  # what is missing is found out before anything is asked
         self._records.write(record)
         if __debug__:
             faults.point("csi.recorded")
-        staging = ""
         if stages:
-            staging = await self._stage(driver, volume, record, common, stage_secrets)
-        await self._client.call(
-            driver.endpoint,
-            "NodePublishVolume",
-            common
-            | {
-                "staging_target_path": staging,
-                "target_path": str(record.target),
-                "readonly": volume.read_only,
-                "secrets": publish_secrets,
-                "volume_context": requests.context(request, volume, about),
-            },
-            CALL_SECONDS,
-        )
+            await self._stage(driver, volume, record, common, stage_secrets)
+        await self._node_publish(request, volume, record, common)
         if __debug__:
             faults.point("csi.published")
         if volume.is_block and not record.target.is_block_device():
@@ -181,10 +167,10 @@ class CsiVolumes:
         published: Record,
         common: dict[str, Any],
         secrets: dict[str, str],
-    ) -> str:
+    ) -> None:
         path = self._layout.staging(volume.driver, volume.handle)
         if (volume.driver, volume.handle) in self._staged:
-            return str(path)
+            return
         self._records.write(published._replace(directory=path.parent, is_block=False, bytes=0))
         path.mkdir(mode=0o750, exist_ok=True)
         request = common | {
@@ -196,21 +182,75 @@ class CsiVolumes:
         self._staged.add((volume.driver, volume.handle))
         if __debug__:
             faults.point("csi.staged")
-        return str(path)
 
-    def _say_unhonoured(
-        self, request: Request, volume: requests.Volume, about: dict[str, Any] | None
+    async def _node_publish(
+        self, request: Request, volume: requests.Volume, record: Record, common: dict[str, Any]
     ) -> None:
-        spec = (about or {}).get("spec") or {}
-        for name in ("tokenRequests", "requiresRepublish"):
-            if spec.get(name):
-                text = f"CSIDriver {volume.driver}: {name} is not honoured"
-                self._tell(request.pod, "NotHonoured", text)
+        """Asks the driver to publish, the first time or again."""
+        about = requests.driver_object(request.objects, volume.driver)
+        secrets, tokens = self._publish_extras(request, about)
+        call = common | {
+            "staging_target_path": self._layout.staging_of(record),
+            "target_path": str(record.target),
+            "readonly": volume.read_only,
+            "secrets": secrets,
+            "volume_context": requests.context(request, volume, about) | tokens,
+        }
+        endpoint = self._drivers.find(volume.driver).endpoint
+        await self._client.call(endpoint, "NodePublishVolume", call, CALL_SECONDS)
+        self._republishing.follow(record.directory, request, volume, about)
+
+    @staticmethod
+    def _publish_extras(
+        request: Request, about: dict[str, Any] | None
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Secrets for publishing, and tokens for the volume's context."""
+        secrets = requests.secrets(request, "nodePublishSecretRef")
+        tokens = requests.tokens(request, about)
+        if requests.wants_secret_tokens(about):
+            return secrets | tokens, {}
+        return secrets, tokens
+
+    async def _publish_again(self, request: Request, volume: requests.Volume) -> None:
+        """What a driver with ``requiresRepublish`` wants now and then; the mount stays, whatever comes."""
+        record = self._layout.record(request.pod["metadata"]["uid"], volume, is_staged=False)
+        async with self._lock(volume.driver, volume.handle):
+            known = state.read(record.directory)
+            if known is None or not self._is_mounted(known):
+                self._republishing.forget(record.directory)
+                return
+            try:
+                driver = self._drivers.find(volume.driver)
+                common = self._common(request, volume, known, driver)
+                await self._node_publish(request, volume, known, common)
+            except (PluginCallError, VolumeError) as error:
+                why = (
+                    f"rpc error from {volume.driver}: "
+                    if isinstance(error, PluginCallError)
+                    else ""
+                )
+                text = f'MountVolume.SetUp failed for volume "{request.name}" : {why}{error}'
+                self._tell(request.pod, "FailedMount", text)
+
+    def _common(
+        self, request: Request, volume: requests.Volume, record: Record, driver: Driver
+    ) -> dict[str, Any]:
+        """What staging and publishing are both told.
+
+        Raises:
+            AttachError: the volume is not attached yet.
+        """
+        return {
+            "volume_id": volume.handle,
+            "publish_context": self._attached(volume, record, request.objects),
+            "volume_capability": requests.capability(volume, driver, owner_group(request.pod)),
+        }
 
     def refresh(self, request: Request) -> None:
-        """A claim that has grown is told to its driver."""
+        """A claim that has grown is told to its driver; one that publishes again does it at once."""
         volume = requests.volume(request)
         record = self._layout.record(request.pod["metadata"]["uid"], volume, is_staged=False)
+        self._republishing.soon(record.directory)
         known = state.read(record.directory)
         if known is not None and self._growth.is_due(request, volume, known):
             self._spawn(self._grow_later(request, volume, 0.0))
@@ -247,6 +287,7 @@ class CsiVolumes:
             VolumeError: a driver did not let go; it is asked again.
         """
         for record in self._layout.of_pod(uid):
+            self._republishing.forget(record.directory)
             async with self._lock(record.driver, record.handle):
                 await self._unpublish(record)
 

@@ -91,7 +91,8 @@ def _source(pod: Pod, part: dict[str, Any], mode: int, objects: Objects, place: 
             case "downwardAPI":
                 return _downward(pod, source, mode, place)
             case "serviceAccountToken":
-                return {source["path"]: _token_file(pod, _token(pod, source, objects), mode)}
+                content = token(pod, source, objects)["token"].encode()
+                return {source["path"]: _token_file(pod, content, mode)}
             case "clusterTrustBundle":
                 from kedge.edge.kubelet.volumes import bundles  # noqa: PLC0415 - few pods have one
 
@@ -169,7 +170,17 @@ def _resource(pod: Pod, reference: dict[str, Any], place: Place) -> str:
     )
 
 
-def _token(pod: Pod, source: dict[str, Any], objects: Objects) -> bytes:
+def token(pod: Pod, source: dict[str, Any], objects: Objects) -> dict[str, str]:
+    """A token of the pod's account: ``token`` and ``expirationTimestamp``.
+
+    Args:
+        pod: whose.
+        source: what is wanted: ``audience`` and ``expirationSeconds``.
+        objects: the node's view.
+
+    Raises:
+        VolumeError: it has not come yet.
+    """
     metadata, audience = pod["metadata"], source.get("audience") or ""
     seconds = source.get("expirationSeconds") or DEFAULT_TOKEN_SECONDS
     found = [
@@ -181,20 +192,21 @@ def _token(pod: Pod, source: dict[str, Any], objects: Objects) -> bytes:
         whom = f' for audience "{audience}"' if audience else ""
         raise VolumeError(f"the service account token{whom} has not come from the cloud yet")
     best = min(found, key=lambda one: one["spec"].get("expirationSeconds") != seconds)
-    return str(best["status"]["token"]).encode()
+    status: dict[str, str] = best["status"]
+    return status
 
 
-def _fits(token: dict[str, Any], uid: str, audience: str) -> bool:
-    spec = token.get("spec") or {}
+def _fits(one: dict[str, Any], uid: str, audience: str) -> bool:
+    spec = one.get("spec") or {}
     return spec.get("podUID") == uid and (spec.get("audience") or "") == audience
 
 
-def _token_file(pod: Pod, token: bytes, mode: int) -> File:
+def _token_file(pod: Pod, content: bytes, mode: int) -> File:
     """Readable by the pod's group, else by its one user alone, else by all as ``mode`` says."""
     if owner_group(pod) is not None:
-        return File(token, OWNED_TOKEN_MODE)
+        return File(content, OWNED_TOKEN_MODE)
     user = _only_user(pod)
-    return File(token, mode) if user is None else File(token, OWNED_TOKEN_MODE, user)
+    return File(content, mode) if user is None else File(content, OWNED_TOKEN_MODE, user)
 
 
 def owner_group(pod: Pod) -> int | None:
