@@ -16,9 +16,9 @@ from kedge.edge.kubelet.plugins.errors import PluginCallError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kedge.edge.kubelet.csi.drivers import Driver, Drivers
-    from kedge.edge.kubelet.csi.state import Layout, Record
-    from kedge.edge.kubelet.plugins.face import PluginClient
+    from kedge.edge.kubelet.csi.drivers import Driver
+    from kedge.edge.kubelet.csi.shared import Shared
+    from kedge.edge.kubelet.csi.state import Record
     from kedge.edge.kubelet.volumes.sources import Figures
 
 SECONDS = 3.0
@@ -30,11 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 async def ask(
-    client: PluginClient,
-    drivers: Drivers,
-    layout: Layout,
-    records: Iterable[Record],
-    limit: asyncio.Semaphore,
+    shared: Shared, records: Iterable[Record], limit: asyncio.Semaphore
 ) -> dict[str, Figures]:
     """The figures of volumes, by the names of their records; who does not say is left out."""
 
@@ -42,11 +38,13 @@ async def ask(
         request = {
             "volume_id": record.handle,
             "volume_path": str(record.target),
-            "staging_target_path": layout.staging_of(record),
+            "staging_target_path": shared.layout.staging_of(record),
         }
         try:
             async with asyncio.timeout(SECONDS), limit:
-                answer = await client.call(driver.endpoint, "NodeGetVolumeStats", request, SECONDS)
+                answer = await shared.client.call(
+                    driver.endpoint, "NodeGetVolumeStats", request, SECONDS
+                )
         except (PluginCallError, TimeoutError) as error:
             _log.debug("volume %s cannot be asked: %s", record.handle, error)
         else:
@@ -55,7 +53,7 @@ async def ask(
     found: dict[str, Figures] = {}
     asked = []
     for record in records:
-        driver = drivers.get(record.driver)
+        driver = shared.drivers.get(record.driver)
         if driver is not None and STATS in driver.capabilities:
             asked.append(one(record, driver))
     await asyncio.gather(*asked)

@@ -14,18 +14,17 @@ from kedge.edge.kubelet.csi import requests
 from kedge.edge.kubelet.csi.drivers import EXPAND
 from kedge.edge.kubelet.plugins.errors import PluginCallError
 from kedge.edge.kubelet.resources import resources
+from kedge.edge.kubelet.volumes.errors import VolumeError
 from kedge.edge.kubelet.volumes.payloads import owner_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kedge.edge.kubelet.csi.drivers import Drivers
-    from kedge.edge.kubelet.csi.in_use import Records
-    from kedge.edge.kubelet.csi.state import Layout, Record
-    from kedge.edge.kubelet.plugins.face import PluginClient
+    from kedge.edge.kubelet.csi.drivers import Driver
+    from kedge.edge.kubelet.csi.shared import Shared
+    from kedge.edge.kubelet.csi.state import Record
     from kedge.edge.kubelet.volumes.sources import Request
 
-CALL_SECONDS = 120.0
 _PENDING = "FileSystemResizePending"
 _ON_NODE = frozenset({"NodeResizePending", "NodeResizeInProgress"})
 
@@ -45,27 +44,18 @@ class Growth:
     """Follows the sizes of volumes.
 
     Args:
-        client: calls drivers.
-        drivers: those that are registered.
-        layout: where volumes are.
-        records: what drivers were told.
+        shared: drivers and records.
         tell: takes what pods' Events are to say.
         report: takes a claim and its new size.
     """
 
-    def __init__(  # noqa: PLR0917 - what it connects
+    def __init__(
         self,
-        client: PluginClient,
-        drivers: Drivers,
-        layout: Layout,
-        records: Records,
+        shared: Shared,
         tell: Callable[[dict[str, Any], str, str], None],
         report: Callable[[dict[str, Any], str], None],
     ) -> None:
-        self._client = client
-        self._drivers = drivers
-        self._layout = layout
-        self._records = records
+        self._shared = shared
         self._tell = tell
         self._report = report
 
@@ -76,30 +66,38 @@ class Growth:
 
     async def follow(self, request: Request, volume: requests.Volume, known: Record) -> bool:
         """Does what is due of one published volume; False when it is to be tried again."""
-        driver = self._drivers.get(volume.driver)
+        driver = self._shared.drivers.get(volume.driver)
         if driver is None or not self.is_due(request, volume, known):
             return True
         if 0 < known.bytes < volume.bytes:
+            if EXPAND in driver.capabilities and not await self._expand(
+                request, volume, known, driver
+            ):
+                return False
+            self._shared.records.write(known._replace(bytes=volume.bytes))
+        if request.claim is not None and given(request, volume) < volume.bytes:
+            spec = (request.persistent_volume or {})["spec"]
+            self._report(request.claim, spec["capacity"]["storage"])
+        return True
+
+    async def _expand(
+        self, request: Request, volume: requests.Volume, known: Record, driver: Driver
+    ) -> bool:
+        name = f'volume "{volume.name}"'
+        try:
             call = {
                 "volume_id": volume.handle,
                 "volume_path": str(known.target),
-                "staging_target_path": self._layout.staging_of(known),
+                "staging_target_path": self._shared.layout.staging_of(known),
                 "capacity_range": {"required_bytes": volume.bytes},
                 "volume_capability": requests.capability(volume, driver, owner_group(request.pod)),
                 "secrets": requests.secrets(request, "nodeExpandSecretRef"),
             }
-            name = f'volume "{volume.name}"'
-            if EXPAND in driver.capabilities:
-                try:
-                    await self._client.call(driver.endpoint, "NodeExpandVolume", call, CALL_SECONDS)
-                except PluginCallError as error:
-                    text = f"NodeExpandVolume failed for {name} : {error}"
-                    self._tell(request.pod, "VolumeResizeFailed", text)
-                    return False
-                text = f"NodeExpandVolume succeeded for {name}"
-                self._tell(request.pod, "FileSystemResizeSuccessful", text)
-            self._records.write(known._replace(bytes=volume.bytes))
-        if request.claim is not None and given(request, volume) < volume.bytes:
-            spec = (request.persistent_volume or {})["spec"]
-            self._report(request.claim, spec["capacity"]["storage"])
+            await self._shared.call(driver, "NodeExpandVolume", call)
+        except (PluginCallError, VolumeError) as error:
+            text = f"NodeExpandVolume failed for {name} : {error}"
+            self._tell(request.pod, "VolumeResizeFailed", text)
+            return False
+        text = f"NodeExpandVolume succeeded for {name}"
+        self._tell(request.pod, "FileSystemResizeSuccessful", text)
         return True

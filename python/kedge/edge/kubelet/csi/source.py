@@ -10,16 +10,16 @@ that want its volumes.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 from kedge import faults
 from kedge.edge.kubelet.csi import figures, requests, state
 from kedge.edge.kubelet.csi.drivers import STAGE, Driver, Drivers
 from kedge.edge.kubelet.csi.growth import Growth, given
 from kedge.edge.kubelet.csi.in_use import Records
+from kedge.edge.kubelet.csi.removal import Removal
 from kedge.edge.kubelet.csi.republishing import Republishing
+from kedge.edge.kubelet.csi.shared import Shared
 from kedge.edge.kubelet.plugins.errors import PluginCallError
 from kedge.edge.kubelet.volumes import ownership
 from kedge.edge.kubelet.volumes.errors import VolumeError
@@ -36,12 +36,7 @@ if TYPE_CHECKING:
     from kedge.edge.kubelet.plugins.face import PluginClient
     from kedge.edge.kubelet.volumes.trees import Mounter
 
-CALL_SECONDS = 120.0
-"""As the kubelet gives a driver."""
 GROW_AGAIN_SECONDS = 30.0
-
-_log = logging.getLogger(__name__)
-_Key = tuple[str, str]
 
 
 class CsiVolumes:
@@ -72,18 +67,14 @@ class CsiVolumes:
         report: Callable[[dict[str, Any], str], None] = lambda *_: None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._client = client
-        self._drivers = drivers
-        self._layout = layout
         self._node = node
         self._spawn = spawn
-        self._mounter = mounter or SystemMounter()
         self._tell = tell
-        self._locks: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
-        self._staged: set[_Key] = set()
+        records = Records(layout, changed)
+        self._shared = Shared(client, drivers, layout, records, mounter or SystemMounter())
+        self._removal = Removal(self._shared)
+        self._growth = Growth(self._shared, tell, report)
         self._asking = asyncio.Semaphore(figures.AT_ONCE)
-        self._records = Records(layout, changed)
-        self._growth = Growth(client, drivers, layout, self._records, tell, report)
         self._retrying: set[Path] = set()
         self._republishing = Republishing(spawn, self._publish_again)
 
@@ -99,11 +90,11 @@ class CsiVolumes:
         if not volume.driver or not volume.handle:
             raise VolumeError("csi: wanted driver and volumeHandle")
         uid = request.pod["metadata"]["uid"]
-        record = self._layout.record(uid, volume, is_staged=False)
-        async with self._lock(volume.driver, volume.handle):
+        record = self._shared.layout.record(uid, volume, is_staged=False)
+        async with self._shared.lock(volume.driver, volume.handle):
             known = state.read(record.directory)
             same = known is not None and known[1:3] == (volume.driver, volume.handle)
-            if known is not None and same and self._is_mounted(known):
+            if known is not None and same and self._shared.is_mounted(known):
                 about = requests.driver_object(request.objects, volume.driver)
                 self._republishing.follow(known.directory, request, volume, about)
                 await self._grow(request, volume, known)
@@ -114,20 +105,19 @@ class CsiVolumes:
                 raise VolumeError(f"rpc error from {volume.driver}: {error}") from error
 
     async def _publish(self, request: Request, volume: requests.Volume) -> Prepared:
-        driver, objects = self._drivers.find(volume.driver), request.objects
+        driver, objects = self._shared.drivers.find(volume.driver), request.objects
         about = requests.driver_object(objects, volume.driver)
         requests.check_lifecycle(volume, about)
         stages = STAGE in driver.capabilities and not volume.is_inline
         uid = request.pod["metadata"]["uid"]
-        record = self._layout.record(uid, volume, is_staged=stages)._replace(
+        record = self._shared.layout.record(uid, volume, is_staged=stages)._replace(
             bytes=given(request, volume), is_attached=requests.needs_attaching(volume, about)
         )
         common = self._common(request, volume, record, driver)
         stage_secrets = requests.secrets(request, "nodeStageSecretRef") if stages else {}
-        self._publish_extras(
-            request, about
-        )  # what is missing is found out before anything is asked
-        self._records.write(record)
+        # what is missing is found out before anything is asked
+        self._publish_extras(request, about)
+        self._shared.records.write(record)
         if __debug__:
             faults.point("csi.recorded")
         if stages:
@@ -156,8 +146,8 @@ class CsiVolumes:
         """
         if not record.is_attached:
             return {}
-        if not self._records.has(record):
-            self._records.write(record)
+        if not self._shared.records.has(record):
+            self._shared.records.write(record)
         return requests.attached(volume, objects, self._node)
 
     async def _stage(
@@ -168,18 +158,20 @@ class CsiVolumes:
         common: dict[str, Any],
         secrets: dict[str, str],
     ) -> None:
-        path = self._layout.staging(volume.driver, volume.handle)
-        if (volume.driver, volume.handle) in self._staged:
+        path = self._shared.layout.staging(volume.driver, volume.handle)
+        if (volume.driver, volume.handle) in self._shared.staged:
             return
-        self._records.write(published._replace(directory=path.parent, is_block=False, bytes=0))
+        self._shared.records.write(
+            published._replace(directory=path.parent, is_block=False, bytes=0)
+        )
         path.mkdir(mode=0o750, exist_ok=True)
         request = common | {
             "staging_target_path": str(path),
             "secrets": secrets,
             "volume_context": volume.attributes,
         }
-        await self._client.call(driver.endpoint, "NodeStageVolume", request, CALL_SECONDS)
-        self._staged.add((volume.driver, volume.handle))
+        await self._shared.call(driver, "NodeStageVolume", request)
+        self._shared.staged.add((volume.driver, volume.handle))
         if __debug__:
             faults.point("csi.staged")
 
@@ -190,14 +182,14 @@ class CsiVolumes:
         about = requests.driver_object(request.objects, volume.driver)
         secrets, tokens = self._publish_extras(request, about)
         call = common | {
-            "staging_target_path": self._layout.staging_of(record),
+            "staging_target_path": self._shared.layout.staging_of(record),
             "target_path": str(record.target),
             "readonly": volume.read_only,
             "secrets": secrets,
             "volume_context": requests.context(request, volume, about) | tokens,
         }
-        endpoint = self._drivers.find(volume.driver).endpoint
-        await self._client.call(endpoint, "NodePublishVolume", call, CALL_SECONDS)
+        driver = self._shared.drivers.find(volume.driver)
+        await self._shared.call(driver, "NodePublishVolume", call)
         self._republishing.follow(record.directory, request, volume, about)
 
     @staticmethod
@@ -213,14 +205,14 @@ class CsiVolumes:
 
     async def _publish_again(self, request: Request, volume: requests.Volume) -> None:
         """What a driver with ``requiresRepublish`` wants now and then; the mount stays, whatever comes."""
-        record = self._layout.record(request.pod["metadata"]["uid"], volume, is_staged=False)
-        async with self._lock(volume.driver, volume.handle):
+        record = self._shared.layout.record(request.pod["metadata"]["uid"], volume, is_staged=False)
+        async with self._shared.lock(volume.driver, volume.handle):
             known = state.read(record.directory)
-            if known is None or not self._is_mounted(known):
+            if known is None or not self._shared.is_mounted(known):
                 self._republishing.forget(record.directory)
                 return
             try:
-                driver = self._drivers.find(volume.driver)
+                driver = self._shared.drivers.find(volume.driver)
                 common = self._common(request, volume, known, driver)
                 await self._node_publish(request, volume, known, common)
             except (PluginCallError, VolumeError) as error:
@@ -249,7 +241,7 @@ class CsiVolumes:
     def refresh(self, request: Request) -> None:
         """A claim that has grown is told to its driver; one that publishes again does it at once."""
         volume = requests.volume(request)
-        record = self._layout.record(request.pod["metadata"]["uid"], volume, is_staged=False)
+        record = self._shared.layout.record(request.pod["metadata"]["uid"], volume, is_staged=False)
         self._republishing.soon(record.directory)
         known = state.read(record.directory)
         if known is not None and self._growth.is_due(request, volume, known):
@@ -259,10 +251,10 @@ class CsiVolumes:
         self, request: Request, volume: requests.Volume, wait_seconds: float
     ) -> None:
         await asyncio.sleep(wait_seconds)
-        record = self._layout.record(request.pod["metadata"]["uid"], volume, is_staged=False)
-        async with self._lock(volume.driver, volume.handle):
+        record = self._shared.layout.record(request.pod["metadata"]["uid"], volume, is_staged=False)
+        async with self._shared.lock(volume.driver, volume.handle):
             known = state.read(record.directory)
-            if known is not None and self._is_mounted(known):
+            if known is not None and self._shared.is_mounted(known):
                 await self._grow(request, volume, known)
 
     async def _grow(self, request: Request, volume: requests.Volume, known: Record) -> None:
@@ -286,65 +278,14 @@ class CsiVolumes:
         Raises:
             VolumeError: a driver did not let go; it is asked again.
         """
-        for record in self._layout.of_pod(uid):
+        for record in self._shared.layout.of_pod(uid):
             self._republishing.forget(record.directory)
-            async with self._lock(record.driver, record.handle):
-                await self._unpublish(record)
-
-    async def _unpublish(self, record: Record) -> None:
-        driver = self._drivers.get(record.driver)
-        try:
-            if driver is not None:
-                target = {"volume_id": record.handle, "target_path": str(record.target)}
-                await self._client.call(
-                    driver.endpoint, "NodeUnpublishVolume", target, CALL_SECONDS
-                )
-                if __debug__:
-                    faults.point("csi.unpublished")
-            elif self._is_mounted(record):
-                # after a reboot nothing is mounted, and nothing is to be asked of a driver that is gone
-                raise VolumeError(
-                    f"driver name {record.driver} not found in the list of registered CSI drivers"
-                )
-            if record.is_staged:
-                users = self._layout.users(record.driver, record.handle)
-                if all(one.directory == record.directory for one in users):
-                    await self._unstage(record, driver)
-            if self._is_mounted(record):
-                raise VolumeError(f"still mounted after unpublishing: {record.target}")
-            self._records.forget(record.directory)
-        except PluginCallError as error:
-            raise VolumeError(f"rpc error from {record.driver}: {error}") from error
-        except OSError as error:
-            raise VolumeError(f"cannot remove {record.directory}: {error}") from error
-
-    async def _unstage(self, record: Record, driver: Driver | None) -> None:
-        path = self._layout.staging(record.driver, record.handle)
-        if not path.parent.exists():
-            return
-        if driver is not None:
-            request = {"volume_id": record.handle, "staging_target_path": str(path)}
-            await self._client.call(driver.endpoint, "NodeUnstageVolume", request, CALL_SECONDS)
-        elif self._mounter.below(path.parent):
-            raise VolumeError(
-                f"driver name {record.driver} not found in the list of registered CSI drivers"
-            )
-        self._staged.discard((record.driver, record.handle))
-        if __debug__:
-            faults.point("csi.unstaged")
-        self._records.forget(path.parent)
+            async with self._shared.lock(record.driver, record.handle):
+                await self._removal.unpublish(record)
 
     async def sweep(self, driver: Driver) -> None:
         """Unstages what a crash left staged for nobody; asked when its driver comes."""
-        self._staged = {one for one in self._staged if one[0] != driver.name}
-        for record in self._layout.all_staged(driver.name):
-            async with self._lock(record.driver, record.handle):
-                if self._layout.users(record.driver, record.handle):
-                    continue
-                try:
-                    await self._unstage(record, driver)
-                except (PluginCallError, OSError) as error:
-                    _log.warning("volume %s stays staged: %s", record.handle, error)
+        await self._removal.sweep(driver)
 
     # to ask
 
@@ -353,18 +294,12 @@ class CsiVolumes:
 
         A driver that does not say, or not in time, is left out.
         """
-        records = self._layout.of_pod(uid)
-        return await figures.ask(self._client, self._drivers, self._layout, records, self._asking)
+        records = self._shared.layout.of_pod(uid)
+        return await figures.ask(self._shared, records, self._asking)
 
     def in_use(self) -> list[str]:
         """What of attached volumes this node has or is about to have, as its status names it."""
-        return self._records.in_use()
-
-    def _is_mounted(self, record: Record) -> bool:
-        return bool(self._mounter.below(record.target))
-
-    def _lock(self, driver: str, handle: str) -> asyncio.Lock:
-        return self._locks.setdefault((driver, handle), asyncio.Lock())
+        return self._shared.records.in_use()
 
 
 def _prepared(volume: requests.Volume, record: Record) -> Prepared:
