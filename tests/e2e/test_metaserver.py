@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from kedge.edge.metaserver.tokens import claims_of
 from kedge.hub import certificates
 from kedge.store import Op, put
 from tests.rig.edge import EdgeNode
-from tests.rig.inpod import InPod, curl
+from tests.rig.inpod import RULES, InPod, answers, answers_as, curl, grant
 from tests.rig.kubectl import newer
 from tests.rig.mounts import unmount_below
 from tests.rig.pods import pod
@@ -28,14 +27,6 @@ from tests.rig.system import System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
-RULES = [
-    {
-        "apiGroups": [""],
-        "resources": ["pods", "configmaps"],
-        "verbs": ["get", "list", "watch", "create", "update", "patch"],
-    },
-    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list"]},
-]
 SEES = """
 found = core.list_namespaced_pod("default", label_selector="app=sleep", field_selector="status.phase=Running")
 show([[one.metadata.name, one.status.pod_ip] for one in found.items])
@@ -64,19 +55,6 @@ except ApiException as error:
     body = json.loads(error.body)
     show([error.status, body["reason"], body["message"], time.monotonic() - began])
 """
-
-
-def grant(system: System) -> None:
-    """Lets the default ServiceAccount do what the tests do."""
-    access = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
-    role = {"metadata": {"name": "test"}, "rules": RULES}
-    system.api.create(f"{access}/roles", role)
-    binding = {
-        "metadata": {"name": "test"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "test"},
-        "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "default"}],
-    }
-    system.api.create(f"{access}/rolebindings", binding)
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +100,6 @@ def restart_agent(system: System) -> None:
     system.start_edge()
     port = system.metaserver_port
     wait_until(lambda: answers(f"https://127.0.0.1:{port}/healthz"), 30, "the MetaServer answers")
-
-
-def answers(url: str) -> bool:
-    try:
-        return curl(url)[0] == 200
-    except subprocess.CalledProcessError:
-        return False
 
 
 def test_the_official_client_reads_in_the_pod_with_its_status(inside: InPod) -> None:
@@ -434,10 +405,3 @@ def test_a_pod_keeps_its_name_for_the_api_over_a_lost_store(node: EdgeNode) -> N
 
 def issuer_of(token: str) -> str:
     return str((claims_of(token) or {}).get("iss"))
-
-
-def answers_as(url: str, token: str) -> bool:
-    try:
-        return curl(url, token)[0] == 200
-    except subprocess.CalledProcessError:
-        return False

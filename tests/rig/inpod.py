@@ -12,12 +12,43 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.rig.containerd import PATH, Containerd
 from tests.rig.processes import wait_until
+from tests.rig.system import System
 
 SECRETS = "/run/secrets/kubernetes.io/serviceaccount"
 ENTER = f'mount -t tmpfs none /run && mkdir -p {SECRETS} && mount --bind "$1" {SECRETS} && shift && exec "$@"'
+
+
+RULES = [
+    {
+        "apiGroups": [""],
+        "resources": ["pods", "configmaps"],
+        "verbs": ["get", "list", "watch", "create", "update", "patch"],
+    },
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list"]},
+]
+
+
+def grant(
+    system: System, *more: dict[str, Any], of_cluster: tuple[dict[str, Any], ...] = ()
+) -> None:
+    """Lets the default ServiceAccount do what the tests do; ``of_cluster`` is for all namespaces."""
+    group = "rbac.authorization.k8s.io"
+    access = f"/apis/{group}/v1"
+    subjects = [{"kind": "ServiceAccount", "name": "default", "namespace": "default"}]
+    for place, kind, rules in (
+        ("/namespaces/default", "Role", [*RULES, *more]),
+        ("", "ClusterRole", list(of_cluster)),
+    ):
+        if rules:
+            at, plural = f"{access}{place}", kind.lower()
+            system.api.create(f"{at}/{plural}s", {"metadata": {"name": "test"}, "rules": rules})
+            role = {"apiGroup": group, "kind": kind, "name": "test"}
+            binding = {"metadata": {"name": "test"}, "roleRef": role, "subjects": subjects}
+            system.api.create(f"{at}/{plural}bindings", binding)
 
 
 class InPod:
@@ -85,9 +116,9 @@ class InPod:
             env=environment,
         )
 
-    def run(self, *command: str, code: int = 0) -> str:
+    def run(self, *command: str, code: int = 0, **more: str) -> str:
         """Runs a program there to its end; its output, both streams when it must fail."""
-        process = self.start(*command)
+        process = self.start(*command, **more)
         out, errors = process.communicate(timeout=60)
         assert process.returncode == code, f"{command}: {process.returncode}: {out}\n{errors}"
         return out if code == 0 else out + errors
@@ -121,3 +152,16 @@ def curl(url: str, token: str = "", ca: Path | None = None, method: str = "GET")
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
     body, _, code = done.stdout.rpartition("\n")
     return int(code), body
+
+
+def answers(url: str) -> bool:
+    """Whether anything is answered there with 200."""
+    return answers_as(url, "")
+
+
+def answers_as(url: str, token: str) -> bool:
+    """The same for a token."""
+    try:
+        return curl(url, token)[0] == 200
+    except subprocess.CalledProcessError:
+        return False

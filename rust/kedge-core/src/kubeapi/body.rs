@@ -23,13 +23,23 @@ pub(super) const JSON: &str = "application/json";
 
 /// An answer of `bytes`.
 pub(super) fn answer(code: u16, media_type: &str, bytes: impl Into<Bytes>) -> Response<Body> {
-    let body = Full::new(bytes.into()).map_err(|never: Infallible| match never {});
-    shell(code, media_type, body.boxed_unsync())
+    shell(code, media_type, full(bytes.into()))
+}
+
+/// `bytes` as a body.
+pub(super) fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+/// Whether what goes with these headers is JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with(JSON))
 }
 
 /// No body at all.
 pub(super) fn nothing() -> Body {
-    Full::default().map_err(|never: Infallible| match never {}).boxed_unsync()
+    full(Bytes::new())
 }
 
 /// An answer whose pieces come as `stream` yields them.

@@ -174,7 +174,14 @@ impl Face {
         Ok(object.to_string().into())
     }
 
-    fn shown(self, store: &Store, key: &Key, value: &Bytes, revision: u64) -> Result<Object> {
+    /// An object of this `revision`, with what the node reports of it.
+    pub(super) fn shown(
+        self,
+        store: &Store,
+        key: &Key,
+        value: &Bytes,
+        revision: u64,
+    ) -> Result<Object> {
         if self.base.is_none() {
             return Ok(Object { value: value.clone(), revision });
         }

@@ -5,7 +5,7 @@
 //! `path` and `query` (what it is about), `policy` and `rbac` (whether it may); then `read` and `watch` answer
 //! from the store's bytes, `proxy` from nodes, `documents` from what Python has put there, and everything else goes
 //! through `queue` to Python and back by number. On a node (`replica`) what is not in its store, and every
-//! write, goes through `pass` to the cloud instead. `face` shows what a store holds, `table` computes what `kubectl get` prints.
+//! write, goes through `pass` to the cloud instead (`written` and `versions`: what becomes of resource versions). `face` shows what a store holds, `table` computes what `kubectl get` prints.
 //! Not here: admission, defaults, validation, patches, discovery documents; those are Python's.
 
 mod accept;
@@ -22,6 +22,7 @@ mod pass;
 mod path;
 mod patient;
 mod policy;
+mod protobuf;
 mod proxy;
 mod query;
 mod queue;
@@ -37,7 +38,9 @@ mod tests;
 pub(crate) mod tls;
 mod trust;
 mod usage;
+mod versions;
 mod watch;
+mod written;
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Single strings in a Kubernetes protobuf body, read and replaced without knowing the rest of it.
+//!
+//! A body is four magic bytes and an envelope (`runtime.Unknown`) whose field 2 is the object. Every
+//! object has its metadata as field 1, except what deletes it. The field numbers are Kubernetes' `generated.proto`.
+
+use prost::encoding::{WireType, decode_varint, encode_varint};
+
+const MAGIC: &[u8] = b"k8s\0";
+/// `raw` of the envelope, `metadata`, `resourceVersion`.
+pub(super) const OF_OBJECT: [u64; 3] = [2, 1, 6];
+/// `raw` of the envelope, `preconditions` of `DeleteOptions`, `resourceVersion`.
+pub(super) const OF_DELETION: [u64; 3] = [2, 2, 2];
+
+/// The string at `path`, if the body is of this format and has one.
+pub(super) fn text<'a>(body: &'a [u8], path: &[u64]) -> Option<&'a str> {
+    let mut at = body.strip_prefix(MAGIC)?;
+    for number in path {
+        at = fields(at).find_map(|field| field?.inner_of(*number))?;
+    }
+    std::str::from_utf8(at).ok()
+}
+
+/// The body with `value` for the string at `path`.
+pub(super) fn replaced(body: &[u8], path: &[u64], value: &str) -> Option<Vec<u8>> {
+    let mut out = MAGIC.to_vec();
+    out.extend(rewritten(body.strip_prefix(MAGIC)?, path, value)?);
+    Some(out)
+}
+
+fn rewritten(message: &[u8], path: &[u64], value: &str) -> Option<Vec<u8>> {
+    let Some((number, below)) = path.split_first() else { return Some(value.into()) };
+    let mut out = Vec::with_capacity(message.len() + 8);
+    for field in fields(message) {
+        let field = field?;
+        match field.inner {
+            Some(inner) if field.number == *number => {
+                let inner = rewritten(inner, below, value)?;
+                encode_varint(number << 3 | WireType::LengthDelimited as u64, &mut out);
+                encode_varint(inner.len() as u64, &mut out);
+                out.extend(inner);
+            }
+            _ => out.extend_from_slice(field.whole),
+        }
+    }
+    Some(out)
+}
+
+struct Field<'a> {
+    number: u64,
+    /// With its tag.
+    whole: &'a [u8],
+    /// Of one that has a length.
+    inner: Option<&'a [u8]>,
+}
+
+impl<'a> Field<'a> {
+    fn inner_of(self, number: u64) -> Option<&'a [u8]> {
+        self.inner.filter(|_| self.number == number)
+    }
+}
+
+/// The fields of a message; none for the rest of one that is broken.
+fn fields(message: &[u8]) -> impl Iterator<Item = Option<Field<'_>>> {
+    let mut rest = message;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let found = field(rest);
+        rest = found.as_ref().map_or(&[], |field| &rest[field.whole.len()..]);
+        Some(found)
+    })
+}
+
+fn field(message: &[u8]) -> Option<Field<'_>> {
+    let mut rest = message;
+    let tag = decode_varint(&mut rest).ok()?;
+    let mut inner = None;
+    let length = match tag & 7 {
+        0 => {
+            decode_varint(&mut rest).ok()?;
+            0
+        }
+        1 => 8,
+        2 => {
+            let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+            inner = Some(rest.get(..length)?);
+            length
+        }
+        5 => 4,
+        _ => return None,
+    };
+    let after = rest.get(length..)?;
+    let whole = &message[..message.len() - after.len()];
+    Some(Field { number: tag >> 3, whole, inner })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    fn with(number: u8, inner: &[u8]) -> Vec<u8> {
+        let mut out = vec![number << 3 | 2, u8::try_from(inner.len()).unwrap()];
+        out.extend_from_slice(inner);
+        out
+    }
+
+    /// A body with fields around what is looked for: `metadata{name, resourceVersion, generation}`.
+    pub(in crate::kubeapi) fn object(version: &str) -> Vec<u8> {
+        let metadata =
+            [with(1, b"web"), with(6, version.as_bytes()), vec![7 << 3, 0x96, 1]].concat();
+        let raw = [with(1, &metadata), with(2, b"spec"), vec![3 << 3 | 5, 1, 2, 3, 4]].concat();
+        [MAGIC, &with(1, b"\x0a\x02v1"), &with(2, &raw)].concat()
+    }
+
+    #[test]
+    fn the_string_is_found_and_replaced_and_the_rest_stays() {
+        let body = object("1800000000000007");
+        assert_eq!(text(&body, &OF_OBJECT), Some("1800000000000007"));
+        assert_eq!(replaced(&body, &OF_OBJECT, "7").unwrap(), object("7"));
+        assert_eq!(text(&body, &OF_DELETION), None);
+    }
+
+    #[test]
+    fn what_is_broken_or_another_format_has_none() {
+        let body = object("12");
+        for length in 0..body.len() {
+            // Never a panic, and never another string than the one that is there.
+            assert!(matches!(text(&body[..length], &OF_OBJECT), None | Some("12")), "{length}");
+            assert!(
+                replaced(&body[..length], &OF_OBJECT, "7").is_none_or(|out| out.len() < body.len())
+            );
+        }
+        assert_eq!(text(b"{}", &OF_OBJECT), None);
+        assert_eq!(text(b"k8s\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", &OF_OBJECT), None);
+    }
+}
