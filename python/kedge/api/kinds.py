@@ -213,6 +213,10 @@ REVIEWS: tuple[Kind, ...] = (
         "selfsubjectaccessreview", False, "io.k8s.api.authorization.v1.SelfSubjectAccessReview", verbs=_CREATE,
     ),
     Kind(
+        "authorization.k8s.io", "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews",
+        "selfsubjectrulesreview", False, "io.k8s.api.authorization.v1.SelfSubjectRulesReview", verbs=_CREATE,
+    ),
+    Kind(
         "authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", "subjectaccessreview", False,
         "io.k8s.api.authorization.v1.SubjectAccessReview", verbs=_CREATE,
     ),

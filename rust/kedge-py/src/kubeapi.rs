@@ -119,6 +119,10 @@ impl ApiServer {
         py.enter(|| self.inner.lacks((user, groups), namespace, rules))
     }
 
+    fn rules(&self, py: Python<'_>, user: &str, groups: Vec<String>, namespace: &str) -> String {
+        py.detach(|| self.inner.rules((user, groups), namespace))
+    }
+
     fn set_ready(&self, ready: bool) {
         self.inner.set_ready(ready);
     }

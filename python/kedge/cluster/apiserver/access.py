@@ -56,6 +56,9 @@ class Decider(Protocol):
     def lacks(self, user: User, namespace: str, rules: Sequence[Object]) -> list[str]:
         """What of some rules a user does not have."""
 
+    def rules(self, user: User, namespace: str) -> Object:
+        """What a user may do in a namespace, as the status of a SelfSubjectRulesReview."""
+
 
 @dataclass(slots=True)
 class Access:
@@ -78,6 +81,12 @@ class Access:
     def lacks(self, user: User, namespace: str, rules: Sequence[Object]) -> list[str]:
         """What of some rules a user does not have, in words; empty when he has all."""
         return ["*"] if self.decider is None else self.decider.lacks(user, namespace, rules)
+
+    def rules(self, user: User, namespace: str) -> Object:
+        """What a user may do in a namespace, as the status of a SelfSubjectRulesReview."""
+        if self.decider is None:
+            return {"resourceRules": [], "nonResourceRules": [], "incomplete": True}
+        return self.decider.rules(user, namespace)
 
 
 def check_cloud(kind: Kind, new: Object, user: User) -> None:

@@ -36,6 +36,8 @@ class Reviews:
                 status: Object = {"userInfo": {"username": user, "groups": list(groups)}}
             case "SelfSubjectAccessReview":
                 status = self._access(body.get("spec", {}), User(user, tuple(groups)))
+            case "SelfSubjectRulesReview":
+                status = self._rules(body.get("spec", {}), User(user, tuple(groups)))
             case "SubjectAccessReview":
                 status = self._access_of_other(body.get("spec", {}))
             case "TokenReview":
@@ -64,6 +66,12 @@ class Reviews:
             return {"allowed": self._access_of.allows_url(user, verb, where)}
         about = About(*(resource.get(field, "") for field in About._fields))
         return {"allowed": self._access_of.allows(user, resource.get("verb", ""), about)}
+
+    def _rules(self, spec: Object, user: User) -> Object:
+        namespace = spec.get("namespace", "")
+        if not namespace:
+            raise BadRequest("spec.namespace: Required value")
+        return self._access_of.rules(user, namespace)
 
     def _token(self, spec: Object) -> Object:
         token = spec.get("token", "")

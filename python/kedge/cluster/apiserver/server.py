@@ -89,6 +89,7 @@ POLICY: tuple[dict[str, list[str]], ...] = (
         "verbs": ["create"],
         "resources": [
             "selfsubjectaccessreviews.authorization.k8s.io",
+            "selfsubjectrulesreviews.authorization.k8s.io",
             "selfsubjectreviews.authentication.k8s.io",
         ],
     },
@@ -221,6 +222,13 @@ class Server:
     def lacks(self, user: User, namespace: str, rules: Sequence[Mapping[str, Any]]) -> list[str]:
         """What of some rules a user does not have."""
         return self._server.lacks(user.name, list(user.groups), namespace, json.dumps(rules))
+
+    def rules(self, user: User, namespace: str) -> dict[str, Any]:
+        """What a user may do in a namespace, as the status of a SelfSubjectRulesReview."""
+        found: dict[str, Any] = json.loads(
+            self._server.rules(user.name, list(user.groups), namespace)
+        )
+        return found
 
     def set_ready(self, *, ready: bool) -> None:
         """Sets what ``/readyz`` says; it begins with ready."""

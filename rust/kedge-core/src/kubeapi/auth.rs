@@ -21,6 +21,10 @@ use crate::{Error, Kind, Result, pki};
 
 /// The group of everyone who is known.
 pub(super) const AUTHENTICATED: &str = "system:authenticated";
+/// The group of all accounts, and what follows it for those of a namespace.
+pub(super) const ACCOUNTS: &str = "system:serviceaccounts";
+/// What the user name of an account begins with.
+pub(super) const ACCOUNT_USER: &str = "system:serviceaccount:";
 /// Remembered tokens; when full, all are forgotten.
 const REMEMBERED: usize = 4_096;
 
@@ -117,15 +121,36 @@ impl Authenticator {
             _ => self.verify(token, digest, now, followed.as_deref())?,
         };
         check_bound(&claims, store)?;
-        let Bound { namespace, serviceaccount, .. } = claims.bound;
-        Ok(Identity {
-            user: format!("system:serviceaccount:{namespace}:{}", serviceaccount.name),
-            groups: vec![
-                "system:serviceaccounts".to_owned(),
-                format!("system:serviceaccounts:{namespace}"),
-                AUTHENTICATED.to_owned(),
-            ],
-        })
+        Ok(account(claims.bound))
+    }
+
+    /// Who a token for one of these audiences (none: for this API) stands for now.
+    pub(super) fn review(
+        &self,
+        token: &str,
+        audiences: &[String],
+        store: &Store,
+    ) -> Result<Identity> {
+        if audiences.is_empty() {
+            return self.bearer(token, store);
+        }
+        let followed = self.followed(store)?;
+        let mut answer = Err(unauthorized("token: not known"));
+        for trust in followed.as_deref().into_iter().chain([&self.configured]) {
+            if !trust.keys.is_empty() && answer.is_err() {
+                answer = claims(trust, token, unix_now(), audiences);
+            }
+        }
+        let claims = answer?;
+        check_subject(&claims)?;
+        check_bound(&claims, store)?;
+        Ok(account(claims.bound))
+    }
+
+    /// Whether this server signed a token itself; for a node's it is the only one that accepts it.
+    pub(super) fn signed_here(&self, token: &str) -> bool {
+        let Trust { keys, audiences, .. } = &self.configured;
+        !keys.is_empty() && pki::verify(keys, token, unix_now(), audiences).is_ok()
     }
 
     /// The cluster's own token of the pod that a token of this node is for, if it holds: nobody but
@@ -171,19 +196,14 @@ impl Authenticator {
         let mut answer = Err(unauthorized("token: not known"));
         for trust in followed.into_iter().chain([&self.configured]) {
             if !trust.keys.is_empty() {
-                answer = claims(trust, token, now);
+                answer = claims(trust, token, now, &trust.audiences);
             }
             if answer.is_ok() {
                 break;
             }
         }
         let claims = answer?;
-        let bound = &claims.bound;
-        let subject =
-            format!("system:serviceaccount:{}:{}", bound.namespace, bound.serviceaccount.name);
-        if claims.sub != subject {
-            return Err(unauthorized("token: its subject is not its ServiceAccount"));
-        }
+        check_subject(&claims)?;
         let mut verified = self.verified.lock();
         if verified.len() >= REMEMBERED {
             verified.clear();
@@ -193,9 +213,29 @@ impl Authenticator {
     }
 }
 
-/// What a token of this issuer says.
-fn claims(trust: &Trust, token: &str, now: i64) -> Result<Claims> {
-    let text = pki::verify(&trust.keys, token, now, &trust.audiences)
+fn account(bound: Bound) -> Identity {
+    let Bound { namespace, serviceaccount, .. } = bound;
+    Identity {
+        user: format!("{ACCOUNT_USER}{namespace}:{}", serviceaccount.name),
+        groups: vec![
+            ACCOUNTS.to_owned(),
+            format!("{ACCOUNTS}:{namespace}"),
+            AUTHENTICATED.to_owned(),
+        ],
+    }
+}
+
+fn check_subject(claims: &Claims) -> Result<()> {
+    let Bound { namespace, serviceaccount, .. } = &claims.bound;
+    if claims.sub == format!("{ACCOUNT_USER}{namespace}:{}", serviceaccount.name) {
+        return Ok(());
+    }
+    Err(unauthorized("token: its subject is not its ServiceAccount"))
+}
+
+/// What a token of this issuer for one of `audiences` says.
+fn claims(trust: &Trust, token: &str, now: i64, audiences: &[String]) -> Result<Claims> {
+    let text = pki::verify(&trust.keys, token, now, audiences)
         .map_err(|error| unauthorized(error.message))?;
     let claims: Claims = serde_json::from_str(&text)
         .map_err(|error| unauthorized(format!("token: not of a ServiceAccount: {error}")))?;

@@ -11,6 +11,7 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
+use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as signal};
 
 use super::About;
@@ -188,16 +189,7 @@ impl Handler {
         let call = Call { verb, target, query, who, accept };
         let resource = self.resource(&call)?;
         if proxy::is_for_node(&call.target) {
-            let permit = self.stream_permit()?;
-            let Call { target, query, .. } = &call;
-            if let (Some(patience), "pods") =
-                (request.extensions().get::<Patience>(), target.resource.as_str())
-            {
-                // A person may stop the output and go away; nothing but this stream waits for it.
-                patience.set(seconds(self.limits.stream_write_seconds));
-            }
-            let passed = proxy::pass(&self.nodes, &self.store, target, query, request, permit);
-            return Box::pin(passed).await.map(Answered::Watch);
+            return self.ask_node(&call, request).await;
         }
         if verb == "watch" {
             return self.watch(resource, &call).map(Answered::Watch);
@@ -218,6 +210,24 @@ impl Handler {
             _ => self.ask(call, request).await,
         };
         answer.map(Answered::Whole)
+    }
+
+    /// Has the node answer that a request is for.
+    pub(super) async fn ask_node(
+        &self,
+        call: &Call,
+        request: Request<Incoming>,
+    ) -> Result<Answered, Failure> {
+        let permit = self.stream_permit()?;
+        let Call { target, query, .. } = call;
+        if let (Some(patience), "pods") =
+            (request.extensions().get::<Patience>(), target.resource.as_str())
+        {
+            // A person may stop the output and go away; nothing but this stream waits for it.
+            patience.set(seconds(self.limits.stream_write_seconds));
+        }
+        let passed = proxy::pass(&self.nodes, &self.store, target, query, request, permit);
+        Box::pin(passed).await.map(Answered::Watch)
     }
 
     /// Whether `who` may do `verb` on what a request is about.
@@ -261,6 +271,22 @@ impl Handler {
             || self.rbac.as_ref().is_some_and(|rbac| rbac.allows(who, "", &access))
     }
 
+    /// What `who` may do in `namespace`: the rules of a `SelfSubjectRulesReview`.
+    pub(super) fn rules(&self, who: &Identity, namespace: &str) -> Value {
+        let (mut resources, mut urls) = self.policy.rules(who, namespace);
+        if let Some(rbac) = &self.rbac {
+            let (more, more_urls) = rbac.rules(who, namespace);
+            resources.extend(more);
+            urls.extend(more_urls);
+        }
+        json!({"resourceRules": resources, "nonResourceRules": urls, "incomplete": false})
+    }
+
+    /// Whether `who` may do everything whatever roles say.
+    pub(super) fn policy_allows_all(&self, who: &Identity) -> bool {
+        self.policy.allows(who, "*", &About { group: "*", resource: "*", ..About::default() })
+    }
+
     /// What of `rules` somebody lacks.
     pub(super) fn lacks(
         &self,
@@ -268,11 +294,8 @@ impl Handler {
         namespace: &str,
         rules: &str,
     ) -> crate::Result<Vec<String>> {
-        let all = About { group: "*", resource: "*", ..About::default() };
         match &self.rbac {
-            Some(rbac) if !self.policy.allows(who, "*", &all) => {
-                rbac.missing(who, namespace, rules)
-            }
+            Some(rbac) if !self.policy_allows_all(who) => rbac.missing(who, namespace, rules),
             _ => Ok(Vec::new()),
         }
     }
@@ -503,7 +526,6 @@ pub(super) fn forbidden(who: &Identity, verb: Verb, target: &Target) -> Failure 
         "{qualified}{name} is forbidden: User {:?} cannot {verb} resource {resource:?} in API group {:?} {scope}",
         who.user, target.group
     );
-    let details =
-        serde_json::json!({"name": target.name, "group": target.group, "kind": target.resource});
+    let details = json!({"name": target.name, "group": target.group, "kind": target.resource});
     Failure { details: Some(Box::new(details)), ..Failure::new(403, "Forbidden", message) }
 }

@@ -31,6 +31,7 @@ mod read;
 mod replica;
 #[cfg(test)]
 mod replica_tests;
+mod reviews;
 mod status;
 mod table;
 #[cfg(test)]
@@ -159,6 +160,12 @@ impl ApiServer {
     ) -> Result<Vec<String>> {
         let who = policy::Identity { user: who.0.to_owned(), groups: who.1 };
         self.handler.lacks(&who, namespace, rules)
+    }
+
+    /// What somebody may do in a namespace: the JSON of a `SelfSubjectRulesReview`'s status.
+    pub fn rules(&self, who: (&str, Vec<String>), namespace: &str) -> String {
+        let who = policy::Identity { user: who.0.to_owned(), groups: who.1 };
+        self.handler.rules(&who, namespace).to_string()
     }
 
     /// What `/readyz` says from now on.

@@ -4,6 +4,7 @@
 //! These rows are kedge's own parts'; what they do not allow, roles may (`rbac`).
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::About;
 
@@ -53,6 +54,28 @@ impl Policy {
     /// Whether `who` may read `path`, which is no resource.
     pub(super) fn allows_url(&self, who: &Identity, path: &str) -> bool {
         self.rows_of(who).any(|row| covers(&row.urls, path))
+    }
+
+    /// The rows of `who` that hold in `namespace`, as a review has rules: those for resources, those for
+    /// paths.
+    pub(super) fn rules(&self, who: &Identity, namespace: &str) -> (Vec<Value>, Vec<Value>) {
+        let (mut resources, mut urls) = (Vec::new(), Vec::new());
+        for row in self.rows_of(who) {
+            if !row.urls.is_empty() {
+                urls.push(json!({"verbs": ["get"], "nonResourceURLs": row.urls}));
+            }
+            if row.namespaces.is_empty() || row.namespaces.iter().any(|own| own == namespace) {
+                resources.extend(row.resources.iter().map(|name| {
+                    let (name, below) = name.split_once('/').unwrap_or((name, ""));
+                    let (name, group) =
+                        name.split_once('.').unwrap_or((name, if name == "*" { "*" } else { "" }));
+                    let slash = if below.is_empty() { "" } else { "/" };
+                    let resource = format!("{name}{slash}{below}");
+                    json!({"verbs": row.verbs, "apiGroups": [group], "resources": [resource]})
+                }));
+            }
+        }
+        (resources, urls)
     }
 
     fn rows_of<'a>(&'a self, who: &'a Identity) -> impl Iterator<Item = &'a Row> {
@@ -114,6 +137,21 @@ mod tests {
     fn a_group_does_not_cover_another_api_group() {
         let row = About { group: "metrics.k8s.io", ..target("pods", "a", "") };
         assert!(!policy().allows(&who("cloud"), "get", &row));
+    }
+
+    #[test]
+    fn rows_are_told_as_the_rules_of_a_review() {
+        let (resources, urls) = policy().rules(&who("cloud"), "kedge-system");
+        assert_eq!(urls, Vec::<Value>::new());
+        assert_eq!(resources.len(), 3);
+        assert_eq!(
+            resources[1],
+            json!({"verbs": ["get", "patch"], "apiGroups": [""], "resources": ["pods/status"]})
+        );
+        assert_eq!(policy().rules(&who("cloud"), "default").0.len(), 2);
+        let (all, urls) = policy().rules(&who("system:masters"), "default");
+        assert_eq!(all, [json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]})]);
+        assert_eq!(urls, [json!({"verbs": ["get"], "nonResourceURLs": ["*"]})]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! object has its metadata as field 1, except what deletes it. The field numbers are Kubernetes' `generated.proto`.
 
 use prost::encoding::{WireType, decode_varint, encode_varint};
+use serde_json::{Map, Value};
 
 const MAGIC: &[u8] = b"k8s\0";
 /// `raw` of the envelope, `metadata`, `resourceVersion`.
@@ -19,6 +20,47 @@ pub(super) fn text<'a>(body: &'a [u8], path: &[u64]) -> Option<&'a str> {
         at = fields(at).find_map(|field| field?.inner_of(*number))?;
     }
     std::str::from_utf8(at).ok()
+}
+
+/// What a field of a message is, by its number and its name in JSON.
+pub(super) enum Shape {
+    Text,
+    Texts,
+    Object(&'static Table),
+}
+
+/// The fields of a message.
+pub(super) type Table = [(u64, &'static str, Shape)];
+
+/// The object's `spec` (field 2 of all that have one), with the fields that `table` names.
+pub(super) fn spec(body: &[u8], table: &Table) -> Option<Value> {
+    let mut at = body.strip_prefix(MAGIC)?;
+    for _ in 0..2 {
+        at = fields(at).find_map(|field| field?.inner_of(2)).unwrap_or_default();
+    }
+    json_of(at, table)
+}
+
+fn json_of(message: &[u8], table: &Table) -> Option<Value> {
+    let mut object = Map::new();
+    for field in fields(message) {
+        let field = field?;
+        let Some((_, name, shape)) = table.iter().find(|(number, ..)| *number == field.number)
+        else {
+            continue;
+        };
+        let inner = field.inner?;
+        let text = || std::str::from_utf8(inner).ok().map(Value::from);
+        match shape {
+            Shape::Text => drop(object.insert((*name).to_owned(), text()?)),
+            Shape::Texts => {
+                let list = object.entry(*name).or_insert_with(|| Value::Array(Vec::new()));
+                list.as_array_mut()?.push(text()?);
+            }
+            Shape::Object(table) => drop(object.insert((*name).to_owned(), json_of(inner, table)?)),
+        }
+    }
+    Some(object.into())
 }
 
 /// The body with `value` for the string at `path`.
@@ -120,6 +162,22 @@ pub(super) mod tests {
         assert_eq!(text(&body, &OF_OBJECT), Some("1800000000000007"));
         assert_eq!(replaced(&body, &OF_OBJECT, "7").unwrap(), object("7"));
         assert_eq!(text(&body, &OF_DELETION), None);
+    }
+
+    #[test]
+    fn a_spec_is_read_by_a_table() {
+        const INNER: &Table = &[(2, "verb", Shape::Text), (5, "resource", Shape::Text)];
+        const TABLE: &Table = &[(1, "asked", Shape::Object(INNER)), (4, "groups", Shape::Texts)];
+        let asked = [with(2, b"get"), with(5, b"pods"), with(9, b"more")].concat();
+        let spec_bytes = [with(1, &asked), with(4, b"a"), with(4, b"b")].concat();
+        let raw = [with(1, b""), with(2, &spec_bytes)].concat();
+        let body = [MAGIC, &with(2, &raw)].concat();
+        let want =
+            serde_json::json!({"asked": {"verb": "get", "resource": "pods"}, "groups": ["a", "b"]});
+        assert_eq!(spec(&body, TABLE), Some(want));
+        assert_eq!(spec(&[MAGIC, &with(2, b"")].concat(), TABLE), Some(serde_json::json!({})));
+        assert_eq!(spec(b"k8s\0\x12\x05\x12", TABLE), Some(serde_json::json!({})));
+        assert_eq!(spec(b"{}", TABLE), None);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::config;
 use super::handler::{Answered, Call, Handler, forbidden, header};
 use super::pass::{self, Sent};
 use super::path::Target;
+use super::reviews;
 use super::status::{Failure, qualified};
 use crate::hub::client::Outlet;
 use crate::hub::tunnels::TunnelIo;
@@ -48,6 +49,9 @@ impl Handler {
         call: Call,
         request: Request<Incoming>,
     ) -> Result<Answered, Failure> {
+        if reviews::is_review(request.method(), &call.target) {
+            return self.review(replica, call, request).await;
+        }
         let is_read = matches!(call.verb, "get" | "list" | "watch");
         let is_object = matches!(call.target.subresource.as_str(), "" | "status");
         if !(is_read && is_object && replica.holds(&call.target)) {

@@ -13,6 +13,7 @@ from kedge.cluster.apiserver.server import Request
 from kedge.cluster.apiserver.tokens import Tokens
 from kedge.errors import (
     ApiError,
+    BadRequest,
     CertificateError,
     Conflict,
     Invalid,
@@ -36,6 +37,9 @@ class Everything:
 
     def lacks(self, user, namespace, rules):
         return [] if "system:masters" in user.groups else [str(one) for one in rules]
+
+    def rules(self, user, namespace):
+        return {"resourceRules": [{"verbs": ["get"]}], "nonResourceRules": [], "incomplete": False}
 
 
 @pytest.fixture
@@ -247,6 +251,17 @@ async def test_reviews_say_who_and_what_is_allowed(ask, tokens):
         )
         return answer["status"]["allowed"]
 
+    _, review, _ = await ask(
+        "POST",
+        "selfsubjectrulesreviews",
+        body={"spec": {"namespace": "default"}},
+        group="authorization.k8s.io",
+    )
+    assert review["status"]["resourceRules"] == [{"verbs": ["get"]}]
+    with pytest.raises(BadRequest, match=r"spec\.namespace"):
+        await ask(
+            "POST", "selfsubjectrulesreviews", body={"spec": {}}, group="authorization.k8s.io"
+        )
     assert await allowed(("system:masters",))
     assert not await allowed(("kedge:cloud",))
     token = tokens.request("default", "default", {})["status"]["token"]

@@ -12,6 +12,7 @@ mod index;
 mod rules;
 
 use parking_lot::RwLock;
+use serde_json::Value;
 
 use index::Index;
 use rules::Rule;
@@ -46,6 +47,15 @@ impl Rbac {
     /// Whether a role of `who` covers `access` in `namespace`; empty is the whole cluster.
     pub(super) fn allows(&self, who: &Identity, namespace: &str, access: &Access<'_>) -> bool {
         self.ask(|index| index.rules_of(who, namespace).any(|rule| rule.covers(access)))
+    }
+
+    /// The rules of `who` in `namespace` as a review has them: those for resources, those for paths.
+    pub(super) fn rules(&self, who: &Identity, namespace: &str) -> (Vec<Value>, Vec<Value>) {
+        self.ask(|index| {
+            let rules = index.rules_of(who, namespace).map(Rule::described);
+            let (resources, urls): (Vec<_>, Vec<_>) = rules.unzip();
+            (resources.into_iter().flatten().collect(), urls.into_iter().flatten().collect())
+        })
     }
 
     /// The rules in `wanted` (JSON, as a role has them) that `who` does not have all of.

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 const ALL: &str = "*";
 
@@ -74,6 +75,17 @@ impl Rule {
                 Some((above, below)) => above == resource && below == subresource,
             }
         })
+    }
+
+    /// As a `SelfSubjectRulesReview` has it: one rule for resources, one for paths, where it has any.
+    pub(super) fn described(&self) -> (Option<Value>, Option<Value>) {
+        let Self { verbs, api_groups, resources, resource_names, urls } = self;
+        let mut found = json!({"verbs": verbs, "apiGroups": api_groups, "resources": resources});
+        if !resource_names.is_empty() {
+            found["resourceNames"] = json!(resource_names);
+        }
+        let of_urls = (!urls.is_empty()).then(|| json!({"verbs": verbs, "nonResourceURLs": urls}));
+        ((!resources.is_empty()).then_some(found), of_urls)
     }
 
     /// Every single thing that it allows, for telling whether another rule allows it too.
