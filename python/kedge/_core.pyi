@@ -227,7 +227,12 @@ class Mirror:
 @final
 class ApiServer:
     def __new__(
-        cls, runtime: Runtime, store: Store, config: str, link: HubClient | None = None
+        cls,
+        runtime: Runtime,
+        store: Store,
+        config: str,
+        link: HubClient | None = None,
+        kubelet: KubeletServer | None = None,
     ) -> ApiServer: ...
     @property
     def port(self) -> int: ...

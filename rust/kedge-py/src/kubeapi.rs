@@ -8,6 +8,7 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::door::Enter;
 use crate::hub::HubClient;
+use crate::kubelet::KubeletServer;
 use crate::runtime::Runtime;
 use crate::store::Store;
 
@@ -23,18 +24,20 @@ type Answered = (u64, u16, String, Vec<u8>, Vec<(String, String)>);
 #[pymethods]
 impl ApiServer {
     #[new]
-    #[pyo3(signature = (runtime, store, config, link = None))]
+    #[pyo3(signature = (runtime, store, config, link = None, kubelet = None))]
     fn new(
         py: Python<'_>,
         runtime: &Runtime,
         store: &Store,
         config: &str,
         link: Option<&HubClient>,
+        kubelet: Option<&KubeletServer>,
     ) -> PyResult<Self> {
         let store = store.handle()?;
         let outlet = link.map(HubClient::outlet);
-        let inner =
-            py.enter(|| kubeapi::ApiServer::start(&runtime.inner, store, config, outlet))?;
+        let kubelet = kubelet.map(KubeletServer::handle);
+        let start = || kubeapi::ApiServer::start(&runtime.inner, store, config, outlet, kubelet);
+        let inner = py.enter(start)?;
         Ok(Self { inner })
     }
 

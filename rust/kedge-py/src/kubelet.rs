@@ -20,6 +20,11 @@ pub(crate) struct KubeletServer {
 }
 
 impl KubeletServer {
+    /// For the API server of the same node.
+    pub(crate) fn handle(&self) -> kubelet::KubeletServer {
+        self.inner.clone()
+    }
+
     /// As what the link passes its tunnels to.
     pub(crate) fn services(&self) -> Arc<dyn Services> {
         Arc::new(self.inner.clone())

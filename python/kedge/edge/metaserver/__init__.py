@@ -2,7 +2,7 @@
 """The Kubernetes API on the node, for its pods: the API server's own HTTP side over the node's replica.
 
 ``server`` arranges it, ``identity`` has the node's authority and keys, ``address`` the address that pods
-reach, ``tokens`` signs for pods while the cloud is away, ``objects`` shows pods both, ``documents`` are
+reach, ``operator`` the kubeconfig for root, ``tokens`` signs for pods while the cloud is away, ``objects`` shows pods both, ``documents`` are
 written before the agent starts. What is answered, and how, is in ``rust/kedge-core/src/kubeapi``.
 """
 

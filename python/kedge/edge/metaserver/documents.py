@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.api import discovery
 from kedge.api.kinds import KINDS
-from kedge.edge.metaserver.kinds import VIEW
+from kedge.edge.metaserver.kinds import VIEW, WAITING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +66,8 @@ def contents(address: str) -> dict[str, bytes]:
         media_type = discovery.AGGREGATED.format(version=version)
         put("/api", media_type, discovery.aggregated(core=True, version=version))
         put("/apis", media_type, discovery.aggregated(core=False, version=version))
-    rows = [asdict(kind) for kind in KINDS if (kind.group, kind.resource) in VIEW]
+    served = {*VIEW, *WAITING}
+    rows = [asdict(kind) for kind in KINDS if (kind.group, kind.resource) in served]
     files[RESOURCES] = _dump(rows)
     files[INDEX] = _dump(index)
     return files

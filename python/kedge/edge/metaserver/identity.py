@@ -3,7 +3,7 @@
 
 The serving certificate comes from an authority that this node made and that only its own pods are
 told of: no node can pass for the cluster's API server anywhere else (decision 0130). Files are
-made once; the serving certificate at every start.
+made once; the certificates of the server and of the node's operator at every start.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Identity:
     Attributes:
         authority: the certificate that pods trust.
         serving: the server's certificate and key.
+        operator: those of whoever may read the node's files.
         token_key: what tokens are signed with while the cloud is away.
         token_public_key: what they are checked with.
         issuer: whom they name.
@@ -39,12 +40,15 @@ class Identity:
 
     authority: str
     serving: Pair
+    operator: Pair
     token_key: str = field(repr=False)
     token_public_key: str
     issuer: str
 
 
-def load(directory: Path, node: str, domain: str, addresses: Sequence[str]) -> Identity:
+def load(
+    directory: Path, node: str, domain: str, addresses: Sequence[str], operators: str
+) -> Identity:
     """Reads the keys in ``directory``, making what is absent or will not last.
 
     Args:
@@ -52,6 +56,7 @@ def load(directory: Path, node: str, domain: str, addresses: Sequence[str]) -> I
         node: its name.
         domain: the cluster's, as ``cluster.local``.
         addresses: where the server is reached.
+        operators: the group of the node's own operators.
 
     Raises:
         ConfigError: a file is there but cannot be used, or cannot be written.
@@ -68,9 +73,17 @@ def load(directory: Path, node: str, domain: str, addresses: Sequence[str]) -> I
             days=DAYS - 1,
             server=True,
         )
+        operator = certificates.issue(
+            authority,
+            common_name=f"kedge:node-operator:{node}",
+            organizations=[operators],
+            days=DAYS - 1,
+            client=True,
+        )
         return Identity(
             authority.certificate,
             serving,
+            operator,
             key,
             certificates.public_key(key),
             f"kedge-node:{node}",

@@ -25,3 +25,5 @@ VIEW = (
     ("storage.k8s.io", "csidrivers"),
 )
 """(group, plural) pairs, as ``rust/kedge-core/src/sync/view.rs`` has them."""
+WAITING = (("", "events"),)
+"""Kinds that the node has only until the cloud has them; listed here while the cloud is away."""

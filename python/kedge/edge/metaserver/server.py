@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kedge import _core  # noqa: TID251 - this file is the face of _core.ApiServer on a node
-from kedge.edge.metaserver import address, identity
+from kedge.edge.metaserver import address, identity, operator
 from kedge.edge.metaserver.kinds import VIEW
 from kedge.edge.metaserver.objects import NodeObjects
 from kedge.edge.metaserver.tokens import TokenKeeper
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kedge.edge.config import EdgeConfig
+    from kedge.edge.kubelet.serving.face import KubeletServer
     from kedge.hub.client import HubClient
     from kedge.runtime import Runtime
     from kedge.store import Store
@@ -34,8 +35,10 @@ POLICY = (
         "groups": ["system:authenticated"],
         "urls": ["/api*", "/openapi*", "/openid*", "/.well-known/*", "/version*"],
     },
+    operator.POLICY,
 )
-"""What everybody may read who is known; the rest is decided by the RBAC objects of the view."""
+"""What everybody may read who is known, and all for the node's operator; the rest is decided by the
+RBAC objects of the view."""
 LIMITS = {
     "head_bytes": 32 * 1024,
     "all_bodies_bytes": 8 * 1024 * 1024,
@@ -71,7 +74,11 @@ class MetaServer:
         pod_address = config.metaserver_pod_address
         own = [one for one in (self._host.strip("[]"), pod_address) if one]
         self._identity = identity.load(
-            config.data_dir / "pki", config.node_name, config.cluster_domain, own
+            config.data_dir / "pki",
+            config.node_name,
+            config.cluster_domain,
+            own,
+            operator.GROUP,
         )
         self.objects = NodeObjects(store, self._identity.authority)
         self.tokens = TokenKeeper(store, self._identity.token_key, self._identity.issuer)
@@ -91,18 +98,19 @@ class MetaServer:
         listen = self._config.metaserver_listen
         return {"listen": listen, "pods": endpoint, "problem": self.problem}
 
-    async def run(self, runtime: Runtime, link: HubClient | None) -> None:
+    async def run(self, runtime: Runtime, link: HubClient | None, kubelet: KubeletServer) -> None:
         """Listens until cancelled.
 
         Args:
             runtime: the process's runtime.
             link: where what is not of this node's view is asked.
+            kubelet: what is asked for logs, exec and the like.
         """
         try:
-            listens = self._start(runtime, link)
+            listens = self._start(runtime, link, kubelet)
             while not listens:
                 await asyncio.sleep(RETRY_SECONDS)
-                listens = self._start(runtime, link)
+                listens = self._start(runtime, link, kubelet)
             await self.tokens.run()
         finally:
             self.close()
@@ -119,13 +127,15 @@ class MetaServer:
             except OSError as error:
                 _log.warning("the MetaServer's address stays: %s", error)
 
-    def _start(self, runtime: Runtime, link: HubClient | None) -> bool:
+    def _start(self, runtime: Runtime, link: HubClient | None, kubelet: KubeletServer) -> bool:
         try:
             if self._address:
                 self._added = address.take(self._address, self._record)
             handle = None if link is None else link.handle
             config = json.dumps(self._settings())
-            self._server = _core.ApiServer(runtime, self._store.handle, config, handle)
+            store = self._store.handle
+            self._server = _core.ApiServer(runtime, store, config, handle, kubelet.handle)
+            self._write_kubeconfig()
         except (KedgeError, OSError) as error:
             if self.problem != str(error):
                 self.problem = str(error)
@@ -135,6 +145,14 @@ class MetaServer:
         _log.info("the MetaServer listens", extra={"address": self._config.metaserver_listen})
         return True
 
+    def _write_kubeconfig(self) -> None:
+        path = self._record.with_name(operator.FILE)
+        node = self._config.node_name
+        try:
+            operator.write(path, operator.kubeconfig(self._identity, node, self._host, self.port))
+        except OSError as error:
+            _log.warning("%s cannot be written: %s", path, error)
+
     def _settings(self) -> dict[str, Any]:
         directory = self._config.data_dir / "metaserver"
         own = self._identity
@@ -143,6 +161,7 @@ class MetaServer:
             "also_listen": [_joined(*self.endpoint)] if self.endpoint else [],
             "certificate": own.serving.certificate,
             "key": own.serving.key,
+            "client_ca": own.authority,
             "service_account_keys": [own.token_public_key],
             "issuer": own.issuer,
             "resources": _resources(directory / "resources.json"),

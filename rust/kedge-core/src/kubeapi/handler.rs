@@ -36,6 +36,7 @@ use super::table::Include;
 use super::usage::{self, Samples};
 use super::watch::{Lease, Times, Watch, error_line};
 use crate::hub::client::Outlet;
+use crate::kubelet::KubeletServer;
 use crate::store::{Selector, Store};
 use crate::{Error, Kind};
 
@@ -58,7 +59,7 @@ pub(super) struct Handler {
     pub(super) nodes: Nodes,
     /// On a node: what it reads itself, and the way to the cloud.
     pub(super) replica: Option<Replicated>,
-    samples: Samples,
+    pub(super) samples: Samples,
     version: Vec<u8>,
 }
 
@@ -84,7 +85,12 @@ pub(super) struct Call {
 
 impl Handler {
     /// A handler that reads `store` and serves what `config` says.
-    pub(super) fn new(store: Store, config: Config, outlet: Option<Outlet>) -> crate::Result<Self> {
+    pub(super) fn new(
+        store: Store,
+        config: Config,
+        outlet: Option<Outlet>,
+        kubelet: Option<KubeletServer>,
+    ) -> crate::Result<Self> {
         let limits = config.limits;
         let documents = Documents::default();
         if let Some(replica) = &config.replica
@@ -105,7 +111,7 @@ impl Handler {
             bodies: BodyReader::new(limits.body_bytes, limits.all_bodies_bytes, body_timeout),
             requests: Arc::new(Semaphore::new(limits.requests)),
             watches: Arc::new(Semaphore::new(limits.watches)),
-            nodes: Nodes::default(),
+            nodes: Nodes::of(kubelet),
             face: config.replica.as_ref().map_or_else(Face::default, |of| Face::replica(of.base)),
             replica: config.replica.map(|replica| Replicated::new(replica, outlet)),
             samples: Samples::default(),

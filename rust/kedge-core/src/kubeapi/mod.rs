@@ -31,6 +31,8 @@ mod read;
 mod replica;
 #[cfg(test)]
 mod replica_tests;
+#[cfg(test)]
+mod review_tests;
 mod reviews;
 mod status;
 mod table;
@@ -54,6 +56,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::hub::Identity;
 use crate::hub::client::Outlet;
+use crate::kubelet::KubeletServer;
 use crate::runtime::Runtime;
 use crate::store::Store;
 use crate::{Error, Result};
@@ -84,12 +87,14 @@ pub struct ApiServer {
 impl ApiServer {
     /// Listens and serves `store` as `config` (JSON) says.
     ///
-    /// A replica's server (`config` says so) passes what is not of its store on through `outlet`.
+    /// A replica's server (`config` says so) passes what is not of its store on through `outlet`, and has
+    /// its own node's `kubelet` answer what is for that.
     pub fn start(
         runtime: &Runtime,
         store: Store,
         config: &str,
         outlet: Option<Outlet>,
+        kubelet: Option<KubeletServer>,
     ) -> Result<Self> {
         let config = config::Config::parse(config)?;
         let acceptor = TlsAcceptor::from(tls::server_config(&config)?);
@@ -102,7 +107,7 @@ impl ApiServer {
             listeners.push(bound);
         }
         let address = listeners[0].local_addr()?;
-        let handler = Arc::new(handler::Handler::new(store, config, outlet)?);
+        let handler = Arc::new(handler::Handler::new(store, config, outlet, kubelet)?);
         for listener in listeners {
             runtime.spawn(connection::accept(listener, acceptor.clone(), Arc::clone(&handler)));
         }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderValue, WARNING};
 use http::request::Parts;
 use http::{HeaderMap, Request};
 use http_body_util::Full;
@@ -18,10 +18,13 @@ use super::config;
 use super::handler::{Answered, Call, Handler, forbidden, header};
 use super::pass::{self, Sent};
 use super::path::Target;
+use super::proxy;
 use super::reviews;
 use super::status::{Failure, qualified};
+use super::usage;
 use crate::hub::client::Outlet;
 use crate::hub::tunnels::TunnelIo;
+use crate::store::Key;
 
 /// What a node reads itself, and its way to the cloud.
 pub(super) struct Replicated {
@@ -41,6 +44,18 @@ impl Replicated {
     }
 }
 
+/// Shown by kubectl.
+const ALONE: HeaderValue = HeaderValue::from_static(
+    "299 kedge \"this is what the node knows by itself, without the cloud\"",
+);
+
+/// Whether a node has an answer of its own while the cloud does not answer.
+fn is_told_alone(target: &Target) -> bool {
+    let is_list = target.name.is_empty() && target.subresource.is_empty();
+    let is_event = target.group.is_empty() && target.resource == "events";
+    (is_event && is_list) || usage::is_usage(target)
+}
+
 impl Handler {
     /// Answers a request on a resource.
     pub(super) async fn replicated(
@@ -52,10 +67,20 @@ impl Handler {
         if reviews::is_review(request.method(), &call.target) {
             return self.review(replica, call, request).await;
         }
+        if self.is_for_this_node(&call.target)? {
+            return self.streamed(call, request).await;
+        }
         let is_read = matches!(call.verb, "get" | "list" | "watch");
         let is_object = matches!(call.target.subresource.as_str(), "" | "status");
         if !(is_read && is_object && replica.holds(&call.target)) {
-            return self.pass(replica, request, Some(&call.target)).await;
+            let told = is_read && call.verb != "watch" && is_told_alone(&call.target);
+            if told && !request.headers().contains_key(AUTHORIZATION) {
+                return self.tell_alone(call).await;
+            }
+            return match self.pass(replica, request, Some(&call.target)).await {
+                Err(failure) if told && failure.code == 503 => self.tell_alone(call).await,
+                answered => answered,
+            };
         }
         if !self.may_call(&call.who, call.verb, &call.target, &call.query) {
             return Err(forbidden(&call.who, call.verb, &call.target));
@@ -77,6 +102,48 @@ impl Handler {
         }
     }
 
+    /// What is otherwise the cloud's, as far as this node knows it: Events that wait for the cloud, and
+    /// what this node's pods use.
+    async fn tell_alone(&self, call: Call) -> Result<Answered, Failure> {
+        if !self.may_call(&call.who, call.verb, &call.target, &call.query) {
+            return Err(forbidden(&call.who, call.verb, &call.target));
+        }
+        let _permit = self.request_permit()?;
+        let mut answer = if usage::is_usage(&call.target) {
+            let Call { target, query, .. } = &call;
+            usage::serve(&self.samples, &self.nodes, &self.store, target, query).await?
+        } else {
+            let resource = self.resource(&call)?;
+            self.list(resource, call).await?
+        };
+        answer.headers_mut().insert(WARNING, ALONE);
+        Ok(Answered::Whole(answer))
+    }
+
+    /// Whether a request is for the kubelet of this node: about one of its pods, or itself.
+    fn is_for_this_node(&self, target: &Target) -> Result<bool, Failure> {
+        if !self.nodes.is_node() || !proxy::is_for_node(target) {
+            return Ok(false);
+        }
+        let name = target.name.split(':').next().unwrap_or_default();
+        let key = Key::new("", &target.resource, &target.namespace, name);
+        Ok(self.store.get(&key)?.is_some())
+    }
+
+    /// Answers from this node's kubelet: logs, exec, attach, port-forward, the node proxy.
+    async fn streamed(&self, call: Call, request: Request<Incoming>) -> Result<Answered, Failure> {
+        // A WebSocket begins with a GET, but whoever runs something in a pod needs "create".
+        let verb = match call.target.subresource.as_str() {
+            "exec" | "attach" | "portforward" => "create",
+            "proxy" if pass::is_upgrade(&request) => "create",
+            _ => call.verb,
+        };
+        if !self.may_call(&call.who, verb, &call.target, &call.query) {
+            return Err(forbidden(&call.who, verb, &call.target));
+        }
+        self.ask_node(&call, request).await
+    }
+
     /// Has the cloud answer a request, for its own token.
     pub(super) async fn pass(
         &self,
@@ -90,7 +157,7 @@ impl Handler {
             return self.pass_on(replica, head, body, target).await;
         }
         let mut request = request;
-        self.stand_in(request.headers_mut());
+        self.stand_in(request.headers_mut())?;
         let (connection, permit) = self.to_cloud(replica, target)?;
         let answer = pass::pass(connection, Sent::Upgrade(request), permit).await;
         answer.map(Answered::Watch).map_err(|why| away(target, &why))
@@ -104,7 +171,7 @@ impl Handler {
         mut body: Bytes,
         target: Option<&Target>,
     ) -> Result<Answered, Failure> {
-        self.stand_in(&mut head.headers);
+        self.stand_in(&mut head.headers)?;
         let (connection, permit) = self.to_cloud(replica, target)?;
         let mut write = None;
         if let Some(target) = target.filter(|target| replica.holds(target)) {
@@ -121,15 +188,17 @@ impl Handler {
     }
 
     /// Puts a token that the cloud takes where it would not take the caller's.
-    fn stand_in(&self, headers: &mut HeaderMap) {
+    fn stand_in(&self, headers: &mut HeaderMap) -> Result<(), Failure> {
         let bearer = header(headers, &AUTHORIZATION);
         let Some((_, token)) = bearer.split_once(' ') else {
-            return;
+            let message = "only the cloud can answer this, and a certificate of this node means nothing to it: use a kubeconfig of the cluster";
+            return Err(Failure::new(403, "Forbidden", message));
         };
         let own = self.authenticator.stand_in(token.trim(), &self.store);
         if let Some(Ok(value)) = own.map(|token| HeaderValue::try_from(format!("Bearer {token}"))) {
             headers.insert(AUTHORIZATION, value);
         }
+        Ok(())
     }
 
     /// A connection to the cloud's API server, and the permit that goes with it.

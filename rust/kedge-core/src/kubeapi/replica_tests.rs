@@ -10,7 +10,8 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -23,10 +24,10 @@ use crate::store::{Expect, Key, Mode, Op, Options, Store};
 
 const BASE: u64 = 1 << 50;
 
-struct Node {
+pub(super) struct Node {
     server: ApiServer,
     store: Store,
-    ca: String,
+    ca: (String, String),
     cluster: SigningKey,
     own: SigningKey,
     runtime: Runtime,
@@ -38,7 +39,7 @@ fn key() -> (SigningKey, String) {
     (SigningKey::from_pem(&text).unwrap(), pki::public_key(&text).unwrap())
 }
 
-fn node() -> Node {
+pub(super) fn node() -> Node {
     let directory = tempfile::tempdir().unwrap();
     let options = Options { mode: Mode::Replica, durable: false, ..Options::default() };
     let store = Store::open(directory.path(), options).unwrap();
@@ -64,16 +65,20 @@ fn node() -> Node {
         "certificate": certificate,
         "key": private,
         "service_account_keys": [own_public],
+        "client_ca": ca.0,
         "issuer": "kedge-node:n1",
         "resources": [row("Pod", "pods", true), row("Secret", "secrets", true),
-            row("ConfigMap", "configmaps", true)],
+            row("ConfigMap", "configmaps", true), row("Event", "events", true)],
         "policy": [{"groups": ["system:serviceaccounts:d"], "verbs": ["*"],
-            "resources": ["pods", "configmaps"], "urls": ["/openapi*"]}],
+            "resources": ["pods", "configmaps", "subjectaccessreviews.authorization.k8s.io",
+                "tokenreviews.authentication.k8s.io"], "urls": ["/openapi*"]},
+            {"groups": ["operators"], "verbs": ["*"], "resources": ["*"], "urls": ["*"]}],
         "replica": {"base": BASE, "kinds": [["", "pods"], ["", "secrets"], ["", "configmaps"]]},
     });
     let runtime = Runtime::new(2).unwrap();
-    let server = ApiServer::start(&runtime, store.clone(), &config.to_string(), None).unwrap();
-    let node = Node { server, store, ca: ca.0, cluster, own, runtime, _directory: directory };
+    let server =
+        ApiServer::start(&runtime, store.clone(), &config.to_string(), None, None).unwrap();
+    let node = Node { server, store, ca, cluster, own, runtime, _directory: directory };
     node.trust(&cluster_public);
     node.put("", "serviceaccounts", "web", &json!({"metadata": {"name": "web", "uid": "u-web"}}));
     node.pod("p", "u-p");
@@ -86,7 +91,7 @@ impl Node {
         self.store.commit(vec![op]).unwrap();
     }
 
-    fn put(&self, group: &str, resource: &str, name: &str, value: &Value) {
+    pub(super) fn put(&self, group: &str, resource: &str, name: &str, value: &Value) {
         self.put_at(Key::new(group, resource, "d", name), value);
     }
 
@@ -108,16 +113,38 @@ impl Node {
         self.put("", "pods/status", name, &report);
     }
 
-    fn valid(&self) -> String {
+    pub(super) fn valid(&self) -> String {
         token(&self.cluster, "https://cluster", i64::MAX / 2)
     }
 
     async fn connect(&self) -> SendRequest<Full<Bytes>> {
+        self.connect_as("").await
+    }
+
+    /// As a member of a group that the node's authority vouches for; empty is without a certificate.
+    async fn connect_as(&self, group: &str) -> SendRequest<Full<Bytes>> {
         let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
-            .with_root_certificates(roots(&self.ca).unwrap())
-            .with_no_client_auth();
+            .with_root_certificates(roots(&self.ca.0).unwrap());
+        let tls = if group.is_empty() {
+            tls.with_no_client_auth()
+        } else {
+            let issue = Issue {
+                common_name: "somebody",
+                organizations: &[group.to_owned()],
+                dns_names: &[],
+                ip_addresses: &[],
+                uris: &[],
+                days: 1,
+                server: false,
+                client: true,
+            };
+            let (certificate, key) = pki::issue(&self.ca.0, &self.ca.1, &issue).unwrap();
+            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            tls.with_client_auth_cert(chain, key).unwrap()
+        };
         let tcp = TcpStream::connect(self.server.address()).await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let stream = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.unwrap();
@@ -128,13 +155,25 @@ impl Node {
     }
 
     fn ask(&self, method: &str, path: &str, token: &str) -> (u16, Value) {
+        self.send("", method, path, token, Bytes::new())
+    }
+
+    pub(super) fn send(
+        &self,
+        group: &str,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: impl Into<Bytes>,
+    ) -> (u16, Value) {
         let asked = async {
-            let mut sender = self.connect().await;
+            let mut sender = self.connect_as(group).await;
             let mut request = Request::builder().method(method).uri(path);
             if !token.is_empty() {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
-            let answer = sender.send_request(request.body(Full::default()).unwrap()).await.unwrap();
+            let request = request.body(Full::new(body.into())).unwrap();
+            let answer = sender.send_request(request).await.unwrap();
             let status = answer.status().as_u16();
             let body = answer.into_body().collect().await.unwrap().to_bytes();
             (status, serde_json::from_slice(&body).unwrap_or_default())
@@ -155,6 +194,18 @@ fn token(key: &SigningKey, issuer: &str, expires: i64) -> String {
             "pod": {"name": "p", "uid": "u-p"}},
     });
     pki::sign(key, &claims.to_string(), "").unwrap()
+}
+
+/// A token for an account of another namespace, which no policy knows.
+pub(super) fn token_of(node: &Node, namespace: &str) -> String {
+    let account = json!({"metadata": {"name": "web", "uid": "u-web"}});
+    node.put_at(Key::new("", "serviceaccounts", namespace, "web"), &account);
+    let claims = json!({
+        "iss": "https://cluster", "aud": "https://cluster", "exp": i64::MAX / 2,
+        "sub": format!("system:serviceaccount:{namespace}:web"),
+        "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": "web", "uid": "u-web"}},
+    });
+    pki::sign(&node.cluster, &claims.to_string(), "").unwrap()
 }
 
 const POD: &str = "/api/v1/namespaces/d/pods/p";

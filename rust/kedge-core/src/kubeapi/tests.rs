@@ -63,7 +63,8 @@ fn serve() -> Served {
         "policy": [{"groups": ["system:masters"], "verbs": ["*"], "resources": ["*"]}],
     });
     let runtime = Runtime::new(2).unwrap();
-    let server = ApiServer::start(&runtime, store.clone(), &config.to_string(), None).unwrap();
+    let server =
+        ApiServer::start(&runtime, store.clone(), &config.to_string(), None, None).unwrap();
     let client = issued(&ca, "admin", false);
     Served { server, store, ca: ca.0, client, runtime, _directory: directory }
 }

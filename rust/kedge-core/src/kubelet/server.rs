@@ -112,7 +112,7 @@ impl KubeletServer {
     }
 
     /// Serves one connection in a task.
-    pub(super) fn serve_on(
+    pub(crate) fn serve_on(
         &self,
         connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) {

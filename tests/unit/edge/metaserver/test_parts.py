@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import struct
@@ -14,8 +15,8 @@ import pytest
 from kedge.api.kinds import find
 from kedge.edge.config import EdgeConfig
 from kedge.edge.kubelet.objects import config_map
-from kedge.edge.metaserver import address, documents, identity
-from kedge.edge.metaserver.kinds import VIEW
+from kedge.edge.metaserver import address, documents, identity, operator
+from kedge.edge.metaserver.kinds import VIEW, WAITING
 from kedge.edge.metaserver.objects import NodeObjects
 from kedge.edge.metaserver.server import versions_base
 from kedge.errors import ConfigError
@@ -24,12 +25,13 @@ from kedge.store import Store, put
 
 
 def test_the_node_keeps_its_authority_and_names_what_pods_ask_for(tmp_path: Path) -> None:
-    first = identity.load(tmp_path, "n1", "cluster.local", ["169.254.1.2"])
-    again = identity.load(tmp_path, "n1", "cluster.local", ["169.254.1.2"])
+    first = identity.load(tmp_path, "n1", "cluster.local", ["169.254.1.2"], "operators")
+    again = identity.load(tmp_path, "n1", "cluster.local", ["169.254.1.2"], "operators")
     assert again.authority == first.authority
     assert again.token_key == first.token_key
     assert first.issuer == "kedge-node:n1"
     certificates.check(first.serving.certificate, first.authority)
+    certificates.check(first.operator.certificate, first.authority)
     names = certificates.inspect(first.serving.certificate).sans
     assert {
         "DNS:kubernetes",
@@ -43,11 +45,27 @@ def test_the_node_keeps_its_authority_and_names_what_pods_ask_for(tmp_path: Path
         assert file.stat().st_mode & 0o077 == 0, file
 
 
+def test_the_kubeconfig_of_the_node_is_for_root_and_reaches_the_server(tmp_path: Path) -> None:
+    own = identity.load(tmp_path / "pki", "n1", "cluster.local", [], "operators")
+    content = operator.kubeconfig(own, "n1", "0.0.0.0", 10550)
+    path = tmp_path / operator.FILE
+    path.write_text("what was there before")
+    path.chmod(0o644)
+    operator.write(path, content)
+    assert path.stat().st_mode & 0o777 == 0o600
+    read = json.loads(path.read_text())
+    assert read["clusters"][0]["cluster"]["server"] == "https://127.0.0.1:10550"
+    user = read["users"][0]["user"]
+    certificate = base64.b64decode(user["client-certificate-data"]).decode()
+    assert certificate == own.operator.certificate
+    assert certificates.inspect(certificate).common_name == "kedge:node-operator:n1"
+
+
 def test_a_key_that_was_scribbled_on_is_named(tmp_path: Path) -> None:
-    identity.load(tmp_path, "n1", "cluster.local", [])
+    identity.load(tmp_path, "n1", "cluster.local", [], "operators")
     (tmp_path / "metaserver-ca.key").write_text("nonsense")
     with pytest.raises(ConfigError, match="MetaServer's keys cannot be used"):
-        identity.load(tmp_path, "n1", "cluster.local", [])
+        identity.load(tmp_path, "n1", "cluster.local", [], "operators")
 
 
 def test_an_address_is_asked_of_the_kernel_whole() -> None:
@@ -108,7 +126,7 @@ def test_discovery_lists_all_kinds_and_the_table_those_of_the_view(tmp_path: Pat
         assert media_type.startswith("application/json")
         assert tag
     rows = json.loads((tmp_path / "resources.json").read_text())
-    assert {(row["group"], row["resource"]) for row in rows} == set(VIEW)
+    assert {(row["group"], row["resource"]) for row in rows} == {*VIEW, *WAITING}
     stamp = (tmp_path / "index.json").stat().st_mtime_ns
     documents.write(tmp_path, "127.0.0.1:10550")
     assert (tmp_path / "index.json").stat().st_mtime_ns == stamp, "written once"

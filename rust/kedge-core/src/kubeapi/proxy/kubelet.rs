@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The way to a node's kubelet server, and one HTTP exchange with it.
 
+use std::pin::Pin;
+
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite, duplex};
 
 use super::Sent;
 use crate::hub::Identity;
-use crate::hub::reach::{Reached, Reacher};
+use crate::hub::reach::Reacher;
 use crate::kubeapi::status::Failure;
+use crate::kubelet::KubeletServer;
 use crate::store::{Key, Store};
 use crate::{Error, Kind};
 
@@ -19,13 +23,23 @@ use crate::{Error, Kind};
 const HUB: &str = "kedge.io/hub";
 const LEASES: &str = "kube-node-lease";
 
+/// Bytes on their way between this server and the kubelet server of its own node.
+const PIPE: usize = 64 * 1024;
+
+/// Both directions of a connection.
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
+
 /// A connection to a kubelet server.
-pub(super) type Stream = Reached;
+pub(super) type Stream = Pin<Box<dyn Duplex>>;
 
 /// How nodes are reached; nobody is until there is a certificate.
 #[derive(Default)]
 pub(in crate::kubeapi) struct Nodes {
     reacher: Mutex<Option<Reacher>>,
+    /// On a node: its own, the only one that its store can lead to.
+    own: Option<KubeletServer>,
 }
 
 #[derive(Deserialize)]
@@ -40,6 +54,16 @@ struct LeaseMetadata {
 }
 
 impl Nodes {
+    /// Of a node with this kubelet server.
+    pub(in crate::kubeapi) fn of(own: Option<KubeletServer>) -> Self {
+        Self { own, ..Self::default() }
+    }
+
+    /// Whether this is a node, which has its pods beside it.
+    pub(in crate::kubeapi) fn is_node(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// From now on with this certificate.
     pub(in crate::kubeapi) fn set(
         &self,
@@ -53,6 +77,11 @@ impl Nodes {
 
     /// A connection to the kubelet server of `node`.
     pub(super) async fn reach(&self, store: &Store, node: &str) -> Result<Stream, Failure> {
+        if let Some(own) = &self.own {
+            let (ours, theirs) = duplex(PIPE);
+            own.serve_on(theirs);
+            return Ok(Box::pin(ours));
+        }
         let away = |why: &str| {
             let message = format!("node {node} cannot be reached: {why}");
             Failure::new(503, "ServiceUnavailable", message)
@@ -69,7 +98,7 @@ impl Nodes {
                 break;
             }
             match reacher.reach(&hub, node, "kubelet").await {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => return Ok(Box::pin(stream)),
                 Err(error) => last = error,
             }
             tried = hub;
