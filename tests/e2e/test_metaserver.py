@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,10 +20,10 @@ from kedge.hub import certificates
 from kedge.store import Op, put
 from tests.rig.edge import EdgeNode
 from tests.rig.inpod import RULES, InPod, answers, answers_as, curl, grant
-from tests.rig.kubectl import newer
+from tests.rig.kubectl import Kubectl, newer
 from tests.rig.mounts import unmount_below
 from tests.rig.pods import pod
-from tests.rig.processes import Process, wait_until
+from tests.rig.processes import Process, python_module, wait_until
 from tests.rig.system import System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -401,6 +402,41 @@ def test_a_pod_keeps_its_name_for_the_api_over_a_lost_store(node: EdgeNode) -> N
     first = json.loads(body.splitlines()[0])
     assert (first["type"], first["object"]["code"]) == ("ERROR", 410), "of a store that is gone"
     assert int(json.loads(curl(url, inside.token)[1])["metadata"]["resourceVersion"]) > int(before)
+
+
+def test_an_address_that_somebody_else_has_is_told_and_waited_for(node: EdgeNode) -> None:
+    began = int(time.time())
+    node.write(objects_of_a_pod(began + LIFE))
+    with socket.create_server(("127.0.0.1", node.metaserver_port)):
+        node.start()
+        inside = InPod(node.containerd, node.data, "lonely")
+        wait_until(lambda: "in use" in metaserver_of(node, "problem"), 20, "the status says why")
+        assert f"127.0.0.1:{node.metaserver_port}" in metaserver_of(node, "problem")
+        shown = python_module("kedge.ctl", "status", "--dir", str(node.data))
+        assert f"api       not listening on 127.0.0.1:{node.metaserver_port}" in shown
+    url = inside.url("/api/v1/namespaces/default/pods/lonely")
+    wait_until(lambda: answers_as(url, inside.token), 60, "it listens once the port is free")
+    wait_until(lambda: metaserver_of(node, "problem") == "", 20, "the status says so")
+    wait_until(
+        lambda: {"MetaServerNotListening", "MetaServerListening"} <= reasons(node),
+        20,
+        "both are Events of the node",
+    )
+
+
+def metaserver_of(node: EdgeNode, field: str) -> str:
+    try:
+        status = json.loads((node.data / "status.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return ""
+    return str(status["metaserver"][field])
+
+
+def reasons(node: EdgeNode) -> set[str]:
+    """Of the Events that wait for a cloud, as the node's operator sees them."""
+    kubectl = Kubectl(newer(), node.data / "metaserver" / "kubeconfig", "default", node.directory)
+    items = kubectl.json("get", "events")["items"]
+    return {one["reason"] for one in items if one["involvedObject"]["kind"] == "Node"}
 
 
 def issuer_of(token: str) -> str:

@@ -216,3 +216,20 @@ def test_every_command_says_what_is_so(
                 f"{row.words}: wanted {code} {wanted!r}, got {process.returncode}: {out[:2000]}{errors[:2000]}"
             )
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("which", ["debian", "current"])
+def test_a_watch_shows_what_is_there_and_stays(inside: InPod, link: str, which: str) -> None:
+    program, _ = program_of(which)
+    watch = inside.start(program, "-n", "default", "get", "pods", "-w", "--output-watch-events")
+    try:
+        assert watch.stdout is not None
+        lines = [watch.stdout.readline() for _ in range(3)]
+        assert [line.split()[:2] for line in lines[1:]] == [
+            ["ADDED", "client"],
+            ["ADDED", "second"],
+        ]
+        assert watch.poll() is None
+    finally:
+        watch.kill()
+        watch.communicate()

@@ -87,9 +87,21 @@ def lines(status: dict[str, Any], now: dt.datetime) -> list[str]:
         f"waiting   {status.get('waiting', {}).get('reports', 0)} reports for the cloud",
         f"pods      {len(pods)}",
     ]
+    if status.get("metaserver"):
+        text.append(f"api       {_metaserver(status['metaserver'])}")
     if store.get("setAside"):
         text.append(f"damaged   a store was set aside: {store['setAside']}")
     return text + [_pod_line(pod) for pod in pods]
+
+
+def _metaserver(served: dict[str, Any]) -> str:
+    """The node's own API server in one line."""
+    places = [str(served.get("listen", "?"))]
+    if served.get("pods"):
+        places.append(f"{served['pods']} for pods")
+    if served.get("problem"):
+        return f"not listening on {', '.join(places)}: {served['problem']}"
+    return f"listening on {', '.join(places)}"
 
 
 def _pod_line(pod: dict[str, Any]) -> str:

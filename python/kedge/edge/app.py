@@ -217,7 +217,8 @@ class Agent:
             group.create_task(memory.keep_small(self._replica.store))
             if self.metaserver is not None:
                 client = link.handle_of(self.link)
-                group.create_task(self.metaserver.run(self._runtime, client, self.server))
+                served = self.metaserver.run(self._runtime, client, self.server, self.recorder)
+                group.create_task(served)
             if self.link is not None:
                 group.create_task(self.link.run())
                 group.create_task(self._follow_link(self.link))

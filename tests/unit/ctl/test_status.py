@@ -55,6 +55,21 @@ def test_a_stopped_agents_last_words_are_shown_as_such(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("problem", "line"),
+    [
+        ("", "api       listening on 127.0.0.1:10550, 169.254.30.10:10550 for pods"),
+        (
+            "address in use",
+            "api       not listening on 127.0.0.1:10550, 169.254.30.10:10550 for pods: address in use",
+        ),
+    ],
+)
+def test_the_api_of_the_node_is_one_line(problem, line):
+    served = {"listen": "127.0.0.1:10550", "pods": "169.254.30.10:10550", "problem": problem}
+    assert line in status.lines(WRITTEN | {"metaserver": served}, NOW)
+
+
 def test_the_json_form_is_one_object(tmp_path, capsys):
     (tmp_path / "status.json").write_text(json.dumps(WRITTEN))
     status.run(tmp_path, as_json=True)

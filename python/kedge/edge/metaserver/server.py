@@ -2,8 +2,8 @@
 """The MetaServer: the face of the extension's ``ApiServer`` over the node's replica.
 
 All of it is served in Rust; here it is told what to serve, given its addresses, and kept listening.
-What cannot be listened on (another node on the same machine, most likely) is said and tried again;
-the agent goes on without.
+What cannot be listened on (another node on the same machine, most likely) is said in an Event and in
+``status.json`` and tried again; the agent goes on without.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kedge import _core  # noqa: TID251 - this file is the face of _core.ApiServer on a node
+from kedge.aio import Backoff
 from kedge.edge.metaserver import address, identity, operator
 from kedge.edge.metaserver.kinds import VIEW
 from kedge.edge.metaserver.objects import NodeObjects
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kedge.edge.config import EdgeConfig
+    from kedge.edge.kubelet.events import Recorder
     from kedge.edge.kubelet.serving.face import KubeletServer
     from kedge.hub.client import HubClient
     from kedge.runtime import Runtime
@@ -47,7 +49,11 @@ LIMITS = {
     "watches": 512,
     "queue": 1,
 }
-RETRY_SECONDS = 10.0
+RETRY_SECONDS, RETRY_AT_MOST_SECONDS = 1.0, 30.0
+"""Between tries to listen: the first ceiling and the last, with jitter."""
+MIN_RETRY_SECONDS = 1.0
+NOT_LISTENING, LISTENING = "MetaServerNotListening", "MetaServerListening"
+"""Reasons of Events about the Node."""
 BASE_SHIFT = 20
 BASE_STEP = 1 << 40
 
@@ -98,19 +104,31 @@ class MetaServer:
         listen = self._config.metaserver_listen
         return {"listen": listen, "pods": endpoint, "problem": self.problem}
 
-    async def run(self, runtime: Runtime, link: HubClient | None, kubelet: KubeletServer) -> None:
+    async def run(
+        self,
+        runtime: Runtime,
+        link: HubClient | None,
+        kubelet: KubeletServer,
+        recorder: Recorder,
+    ) -> None:
         """Listens until cancelled.
 
         Args:
             runtime: the process's runtime.
             link: where what is not of this node's view is asked.
             kubelet: what is asked for logs, exec and the like.
+            recorder: for Events about this.
         """
+        backoff = Backoff(RETRY_SECONDS, RETRY_AT_MOST_SECONDS)
+        said = ""
         try:
-            listens = self._start(runtime, link, kubelet)
-            while not listens:
-                await asyncio.sleep(RETRY_SECONDS)
-                listens = self._start(runtime, link, kubelet)
+            while not self._start(runtime, link, kubelet):
+                if said != self.problem:
+                    said = self.problem
+                    recorder.node(NOT_LISTENING, f"pods cannot ask this node: {said}", warning=True)
+                await asyncio.sleep(MIN_RETRY_SECONDS + backoff.next_seconds())
+            if said:
+                recorder.node(LISTENING, f"listens on {self._config.metaserver_listen}")
             await self.tokens.run()
         finally:
             self.close()
