@@ -176,8 +176,11 @@ group `kedge:cloud`, for which `DIR/cluster/cloud.kubeconfig` has a certificate.
 | resource | verbs |
 |---|---|
 | nodes, pods, configmaps, secrets, serviceaccounts | get, list, watch |
+| persistentvolumeclaims, persistentvolumes, csidrivers, volumeattachments | get, list, watch |
+| clustertrustbundles, runtimeclasses, roles, rolebindings, clusterroles, clusterrolebindings | get, list, watch |
 | nodes | create, patch |
-| nodes/status, pods/status | patch |
+| nodes/status, pods/status, persistentvolumeclaims/status | patch |
+| csinodes | create, patch |
 | pods | delete |
 | serviceaccounts/token | create |
 | events | create, patch |

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import tempfile
 import time
@@ -190,6 +191,7 @@ def test_an_inline_volume_comes_and_goes_with_its_pod(rig: Rig) -> None:
 CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"
 PODS = "/api/v1/namespaces/default/pods"
 IN_USE = f"kubernetes.io/csi/{DRIVER}^v1"
+WRITE = "echo start >> /data/log; exec sleep 1000000"
 
 
 class Cluster:
@@ -198,28 +200,28 @@ class Cluster:
         self.rig = DriverRig(system.directory, system.edge_dir)
         self.attacher = Attacher(system.kubeconfig, DRIVER)
 
-    def objects(self, **about: Any) -> None:
+    def objects(self, *, class_name: str = "", mode: str = "Filesystem", **about: Any) -> None:
         """A driver, a volume of it, and a claim."""
         size = {"storage": "1Gi"}
         body: dict[str, Any] = {"metadata": {"name": DRIVER}, "spec": about}
         self.api.create("/apis/storage.k8s.io/v1/csidrivers", body)
         source = {"driver": DRIVER, "volumeHandle": "v1"}
-        spec = {"accessModes": ["ReadWriteOnce"], "capacity": size, "csi": source}
+        use = {"accessModes": ["ReadWriteOnce"], "storageClassName": class_name, "volumeMode": mode}
+        spec = use | {"capacity": size, "csi": source}
         volume = {"metadata": {"name": "pv-1"}, "spec": spec}
         self.api.create("/api/v1/persistentvolumes", volume)
-        wanted = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": size}}
-        claim = {"metadata": {"name": "data"}, "spec": wanted | {"storageClassName": ""}}
+        claim = {"metadata": {"name": "data"}, "spec": use | {"resources": {"requests": size}}}
         self.api.create(CLAIMS, claim)
 
-    def run(self, name: str) -> None:
+    def run(self, name: str, script: str = WRITE, devices: Any = None) -> None:
         """A pod that writes into the volume once, and stays."""
+        mounts = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
         made = {
             "name": "main",
             "image": IMAGE,
             "imagePullPolicy": "IfNotPresent",
-            "command": ["sh", "-c", "echo start >> /data/log; exec sleep 1000000"],
-            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-        }
+            "command": ["sh", "-c", script],
+        } | ({"volumeDevices": devices} if devices else mounts)
         claim = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
         spec = {
             "containers": [made],
@@ -336,3 +338,65 @@ def test_monitoring_is_told_what_the_driver_says_of_its_volume(cluster: Cluster)
     assert f"kubelet_volume_stats_used_bytes{{{labels}}} 40" in text
     cluster.rig.control.write(faults={"NodeGetVolumeStats": "hang"})
     assert volumes() == [], "the rest is answered all the same"
+
+
+# while pods run, with a whole control plane
+
+
+def test_a_claim_grows_while_its_pod_runs(cluster: Cluster) -> None:
+    rig, api = cluster.rig, cluster.api
+    made = {"metadata": {"name": "fast"}, "provisioner": DRIVER, "allowVolumeExpansion": True}
+    api.create("/apis/storage.k8s.io/v1/storageclasses", made)
+    cluster.objects(attachRequired=False, class_name="fast")
+    rig.start_driver()
+    cluster.run("web")
+    wait_until(lambda: cluster.is_ready("web"), 60, "the pod is ready")
+    larger = {"storage": "2Gi"}
+    api.merge(f"{CLAIMS}/data", {"spec": {"resources": {"requests": larger}}})
+    # what the driver's external-resizer does once its storage is larger
+    api.merge("/api/v1/persistentvolumes/pv-1", {"spec": {"capacity": larger}})
+    waits = {"type": "FileSystemResizePending", "status": "True"}
+    api.merge(f"{CLAIMS}/data/status", {"status": {"conditions": [waits]}})
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = api.get(f"{CLAIMS}/data")["status"]
+        return found
+
+    wait_until(lambda: status()["capacity"] == larger, 60, "the claim has grown")
+    assert not status().get("conditions")
+    (told,) = rig.control.calls("NodeExpandVolume")
+    assert f"required_bytes: {2 << 30}" in told["capacity_range"]
+    wait_until(
+        lambda: any(one.startswith("FileSystemResizeSuccessful") for one in cluster.events()),
+        20,
+        "the pod says so",
+    )
+    assert cluster.is_ready("web")
+
+
+def test_a_driver_gets_the_tokens_of_the_pods_account(cluster: Cluster) -> None:
+    wanted = [{"audience": "vault", "expirationSeconds": 3600}]
+    cluster.objects(attachRequired=False, tokenRequests=wanted)
+    cluster.rig.start_driver()
+    cluster.run("web")
+    wait_until(lambda: cluster.is_ready("web"), 60, "the pod is ready")
+    (publish,) = cluster.rig.control.calls("NodePublishVolume")
+    held = json.loads(publish["volume_context"]["csi.storage.k8s.io/serviceAccount.tokens"])
+    part = held["vault"]["token"].split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    assert claims["aud"] == ["vault"]
+    assert claims["sub"] == "system:serviceaccount:default:default"
+    assert claims["kubernetes.io"]["pod"]["name"] == "web"
+
+
+def test_a_block_volume_is_a_device_in_the_container(cluster: Cluster) -> None:
+    rig = cluster.rig
+    cluster.objects(attachRequired=False, mode="Block")
+    rig.start_driver()
+    script = "echo kept | dd of=/dev/xvda conv=notrunc 2>/dev/null && sync && exec sleep 1000000"
+    cluster.run("web", script, devices=[{"name": "data", "devicePath": "/dev/xvda"}])
+    wait_until(lambda: cluster.is_ready("web"), 60, "the pod is ready")
+    file = rig.volumes / "v1.img"
+    wait_until(lambda: file.read_bytes()[:5] == b"kept\n", 20, "it is written through the device")
+    cluster.api.delete(f"{PODS}/web")
+    wait_until(lambda: "NodeUnstageVolume" in rig.calls(), 60, "it is unstaged")

@@ -68,6 +68,7 @@ POLICY: tuple[dict[str, list[str]], ...] = (
             "leases.coordination.k8s.io",
             "nodes",
             "nodes/status",
+            "persistentvolumeclaims/status",
             "pods/status",
         ],
     },
