@@ -42,19 +42,21 @@ async def plane(store: Store) -> AsyncIterator[ControlPlane]:
         yield made
 
 
-async def volume(plane: ControlPlane, mode: str = "ReadWriteOnce") -> None:
+async def volume(
+    plane: ControlPlane, mode: str = "ReadWriteOnce", *, name: str = "pv", claim: str = "data"
+) -> None:
     """A claim and its volume, bound."""
     size = {"storage": "1Gi"}
     source = {"driver": DRIVER, "volumeHandle": "handle-of-pv"}
     made = {"accessModes": [mode], "capacity": size, "csi": source}
-    body: dict[str, Any] = {"metadata": {"name": "pv"}, "spec": made}
-    await plane.registry.create(key("persistentvolumes", "pv"), body)
+    body: dict[str, Any] = {"metadata": {"name": name}, "spec": made}
+    await plane.registry.create(key("persistentvolumes", name), body)
     wanted = {"accessModes": [mode], "resources": {"requests": size}, "storageClassName": ""}
-    body = {"metadata": {"name": "data"}, "spec": wanted}
-    await plane.registry.create(key("persistentvolumeclaims", "data"), body)
+    body = {"metadata": {"name": claim}, "spec": wanted | {"volumeName": name}}
+    await plane.registry.create(key("persistentvolumeclaims", claim), body)
     await plane.until(
         lambda: (
-            (plane.get("persistentvolumeclaims", "data") or {}).get("status", {}).get("phase")
+            (plane.get("persistentvolumeclaims", claim) or {}).get("status", {}).get("phase")
             == "Bound"
         )
     )
@@ -65,8 +67,8 @@ async def driver(plane: ControlPlane, **spec: Any) -> None:
     await plane.registry.create(key("csidrivers", DRIVER), body)
 
 
-async def pod(plane: ControlPlane, name: str, node: str) -> None:
-    claim = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+async def pod(plane: ControlPlane, name: str, node: str, of: str = "data") -> None:
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": of}}
     spec = {
         "containers": [{"name": "c", "image": "i"}],
         "volumes": [claim],
@@ -230,6 +232,21 @@ async def test_the_volumes_of_a_removed_node_are_detached(plane: ControlPlane) -
     await plane.until(lambda: attachments(plane))
     await say_in_use(plane, "n1", IN_USE)
     await plane.registry.delete(key("nodes", "n1"), {})
+    await plane.until(lambda: attachments(plane) == [])
+
+
+async def test_volumes_that_are_one_for_their_driver_are_attached_once(
+    plane: ControlPlane,
+) -> None:
+    await volume(plane, "ReadWriteMany")
+    await volume(plane, "ReadWriteMany", name="same", claim="again")
+    await pod(plane, "first", "n1")
+    await plane.until(lambda: attachments(plane))
+    await pod(plane, "second", "n1", of="again")
+    await remove(plane, "first")
+    await plane.settled()
+    assert attachments(plane) == [name_on("n1")], "the second needs it"
+    await remove(plane, "second")
     await plane.until(lambda: attachments(plane) == [])
 
 

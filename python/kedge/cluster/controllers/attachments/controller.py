@@ -120,6 +120,8 @@ class Attachments:
             volume = self._informer.volumes.get("", attachment.volume)
             if volume is not None:
                 self._volume_due(volume)  # another node may wait for it
+            for pod in self._informer.pods.on_node(attachment.node):
+                self._pod_changed(None, pod)  # or another volume that is the same for its driver
         elif old is not None:
             self._say_progress(old, new)
 
@@ -151,15 +153,15 @@ class Attachments:
         node = self._informer.nodes.get("", node_name)
         volume = self._informer.volumes.get("", volume_name)
         pods = self._needing(node, volume)
-        wanted = ""
-        if pods and volume is not None:
-            wanted = plan.name_of(volume.driver, volume.handle, node_name)
+        name = plan.name_of(volume.driver, volume.handle, node_name) if volume is not None else ""
+        wanted = self._wanted(node)
         again = None
         for one in self._informer.attachments.on_node(node_name):
-            if one.volume == volume_name and one.name != wanted and plan.is_ours(one.name):
+            is_meant = one.volume == volume_name or one.name == name
+            if is_meant and one.name not in wanted and plan.is_ours(one.name):
                 again = await self._let_go(one, node)
-        if wanted and volume is not None:
-            await self._have(pair, volume, wanted, pods)
+        if pods and volume is not None:
+            await self._have(pair, volume, name, pods)
         else:
             self._refused.pop(pair, None)
         return again
@@ -211,6 +213,19 @@ class Attachments:
             key = ObjectKey("", "nodes", "", name)
             status = {"volumesAttached": attached or None}
             await self._client.patch_status(key, status, uid=node.uid)
+
+    def _wanted(self, node: Node | None) -> set[str]:
+        """The attachments that pods of a node need; several volumes may be one for their driver."""
+        found = set()
+        for pod in self._informer.pods.on_node(node.name) if node is not None else ():
+            for claim_name in pod.claims:
+                claim = self._informer.claims.get(pod.namespace, claim_name)
+                name = claim.volume_name if claim is not None else ""
+                volume = self._informer.volumes.get("", name)
+                needing = self._needing(node, volume)
+                if node is not None and volume is not None and any(one is pod for one in needing):
+                    found.add(plan.name_of(volume.driver, volume.handle, node.name))
+        return found
 
     def _needing(self, node: Node | None, volume: Volume | None) -> list[Pod]:
         """The pods of a node that need a volume attached there."""
