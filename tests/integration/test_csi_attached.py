@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet.csi.requests import digest
 from kedge.edge.kubelet.volumes import VolumeError
 from kedge.edge.kubelet.volumes.errors import AttachError
+from kedge.edge.kubelet.volumes.trees import SystemMounter
 from tests.integration import csi_rig
 from tests.integration.csi_rig import DRIVER, MARKS, NODE, Node, persistent, pod
 
@@ -96,3 +98,22 @@ async def test_an_attached_volume_is_in_use_until_it_is_let_go_also_for_the_next
         node.control.write(faults={})
         await csi.volumes.remove("uid-two")
         assert csi.volumes.in_use() == []
+
+
+async def test_an_attached_volume_comes_back_after_a_reboot_without_a_cloud(node: Node) -> None:
+    node.about(attachRequired=True)
+    node.objects[ATTACHMENT] = {"metadata": {}, "status": {"attached": True}}
+    node.objects[NODE_KEY] = {"status": {"volumesInUse": [IN_USE]}}
+    async with node.agent() as csi:
+        node.start_driver()
+        await node.registered()
+        await csi.volumes.prepare(persistent(node, pod("one")))
+    for point in SystemMounter().below(node.directory):
+        SystemMounter().unmount(point)
+    async with node.agent() as csi:  # what its store had of the cloud's objects is still there
+        assert csi.volumes.in_use() == [IN_USE], "before anything is asked"
+        await node.registered()
+        found = await csi.volumes.prepare(persistent(node, pod("one")))
+        assert SystemMounter().below(Path(found.path))
+        await csi.volumes.remove("uid-one")
+    assert node.calls().count("NodeStageVolume") == 2
