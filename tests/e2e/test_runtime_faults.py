@@ -207,6 +207,86 @@ def test_a_runtime_that_is_away_and_one_that_restarts_cost_no_container(node: Fa
     node.all_well("other", NEIGHBOUR)
 
 
+def processes(node: Faulty, name: str) -> list[int]:
+    """The first processes of a pod's containers, its sandbox left out."""
+    wanted = set(node.containerd.running_containers()) & set(node.tasks_of(name))
+    lines = [one.split() for one in node.containerd.ctr("tasks", "list").splitlines()]
+    return [int(words[1]) for words in lines if words[0] in wanted]
+
+
+def with_ends(node: Faulty) -> list[dict[str, Any]]:
+    """Pods whose containers end in different ways when the file ``go`` is there."""
+    go = node.directory / "host" / "go"
+    go.parent.mkdir()
+    until = "while [ ! -e /host/go ]; do sleep 0.1; done"
+    host = [{"name": "host", "hostPath": {"path": str(go.parent)}}]
+    mounts = [{"name": "host", "mountPath": "/host"}]
+    once = f"if [ -e /host/go ]; then {STAY}; fi; {until}; exit 7"
+    pods = [
+        node.pod("restarts", command=["sh", "-c", once], volumeMounts=mounts),
+        node.pod("fails", command=["sh", "-c", f"{until}; exit 3"], volumeMounts=mounts),
+        node.pod("succeeds", command=["sh", "-c", until], volumeMounts=mounts),
+    ]
+    for one in pods:
+        one["spec"]["volumes"] = host
+    for one in pods[1:]:
+        one["spec"]["restartPolicy"] = "Never"
+    return [*pods, node.pod("killed")]
+
+
+def ends_are_told(node: Faulty) -> None:
+    """Each end once, with its exit code; those that stay have not been touched."""
+    for name, phase, code in (("fails", "Failed", 3), ("succeeds", "Succeeded", 0)):
+        node.wait(lambda name=name: node.pod_status(name).get("phase"), name)
+        node.wait(lambda name=name, phase=phase: node.pod_status(name)["phase"] == phase, name, 60)
+        found = node.container(name)
+        assert (found["state"]["terminated"]["exitCode"], found["restartCount"]) == (code, 0)
+    for name, code in (("restarts", 7), ("killed", 137)):
+        node.wait(lambda name=name: node.container(name).get("restartCount") == 1, name, 60)
+        assert node.container(name)["lastState"]["terminated"]["exitCode"] == code
+    node.all_well("restarts", "killed", NEIGHBOUR)
+    assert [node.container(name)["restartCount"] for name in ("restarts", "killed")] == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_runtime_that_is_away_for_a_minute_tells_afterwards_what_ended(node: Faulty) -> None:
+    node.run(*with_ends(node))
+    names = ("restarts", "fails", "succeeds", "killed")
+    for name in names:
+        node.wait(lambda name=name: node.is_ready(name), name)
+    before = {name: node.pod_status(name) for name in names}
+    (victim,) = processes(node, "killed")
+    node.containerd.kill()
+    os.kill(victim, signal.SIGKILL)
+    (node.directory / "host" / "go").touch()
+    node.wait(lambda: "does not answer" in node.health(), "the node says so", 40)
+    time.sleep(60)
+    # Nobody knows, so nothing is claimed.
+    assert {name: node.pod_status(name) for name in names} == before
+    assert node.container(NEIGHBOUR) == node.before
+    assert "does not answer" in node.health()
+    node.containerd.restart()
+    ends_are_told(node)
+
+
+@pytest.mark.slow
+def test_a_runtime_that_hangs_for_half_a_minute_tells_afterwards_what_ended(node: Faulty) -> None:
+    node.run(*with_ends(node))
+    for name in ("restarts", "fails", "succeeds", "killed"):
+        node.wait(lambda name=name: node.is_ready(name), name)
+    (victim,) = processes(node, "killed")
+    os.kill(node.containerd.pid, signal.SIGSTOP)
+    try:
+        os.kill(victim, signal.SIGKILL)
+        (node.directory / "host" / "go").touch()
+        node.wait(lambda: "does not answer" in node.health(), "the node says so", 40)
+        time.sleep(30)
+        assert node.is_ready(NEIGHBOUR)
+    finally:
+        os.kill(node.containerd.pid, signal.SIGCONT)
+    ends_are_told(node)
+
+
 def test_a_late_runtime_is_waited_for(node: Faulty) -> None:
     node.run()
     node.proxy.rule("*", Rule(delay_seconds=0.7))
