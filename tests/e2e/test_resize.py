@@ -117,6 +117,41 @@ def test_cpu_and_memory_change_in_place(kubectl: Kubectl) -> None:
     kubectl("delete", "pod", "grows", "--wait=false")
 
 
+def test_the_pods_own_limits_change_in_place(kubectl: Kubectl) -> None:
+    wanted = pod("shares", "50m", "16Mi")
+    bounded = wanted["spec"]["containers"][0]
+    free = bounded | {"name": "free", "resources": {}}
+    amounts = {"cpu": "200m", "memory": "64Mi"}
+    wanted["spec"] |= {
+        "containers": [bounded, free],
+        "resources": {"requests": amounts, "limits": amounts},
+    }
+    create(kubectl, wanted)
+    found = kubectl.json("get", "pod", "shares")
+    uid = found["metadata"]["uid"]
+    before = {one["name"]: one["containerID"] for one in found["status"]["containerStatuses"]}
+    where = ("memory", "memory.limit_in_bytes", "memory.max")
+    assert kernel(uid, before["free"], *where) == [str(64 * MI), str(64 * MI)]
+    assert kernel(uid, before["main"], *where) == [str(64 * MI), str(16 * MI)]
+    for size in (96, 48):
+        amounts = {"cpu": "200m", "memory": f"{size}Mi"}
+        patch = {"spec": {"resources": {"requests": amounts, "limits": amounts}}}
+        kubectl("patch", "pod", "shares", "--subresource", "resize", "-p", json.dumps(patch))
+
+        def is_done(amounts: dict[str, str] = amounts) -> bool:
+            now = kubectl.json("get", "pod", "shares")["status"]
+            return bool(now.get("resources") == {"limits": amounts, "requests": amounts})
+
+        wait_until(is_done, 20, f"the node has given {amounts}")
+        assert kernel(uid, before["free"], *where) == [str(size * MI)] * 2
+        assert kernel(uid, before["main"], *where) == [str(size * MI), str(16 * MI)]
+    now = kubectl.json("get", "pod", "shares")["status"]
+    assert {one["name"]: one["containerID"] for one in now["containerStatuses"]} == before
+    assert [one["restartCount"] for one in now["containerStatuses"]] == [0, 0]
+    assert now["allocatedResources"] == amounts
+    kubectl("delete", "pod", "shares", "--wait=false")
+
+
 def test_more_than_the_node_has_is_said_and_can_be_taken_back(kubectl: Kubectl) -> None:
     create(kubectl, pod("greedy", "100m", "32Mi"))
     resize(kubectl, "greedy", cpu="1000", memory="32Mi")

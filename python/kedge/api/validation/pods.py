@@ -231,9 +231,14 @@ def validate_ephemeral(new: Object, old: Object, problems: Problems) -> None:
 
 
 def validate_resize(new: Object, old: Object, problems: Problems) -> None:
-    """Only cpu and memory of containers change, and the quality of service stays."""
+    """Only cpu and memory of containers and of the pod itself change, and the quality of service stays."""
     before, after = old.get("spec", {}), new.get("spec", {})
-    changed = False
+    whole = before.get("resources") or {}, after.get("resources") or {}
+    changed = whole[0] != whole[1]
+    if changed and not whole[0]:
+        problems.forbidden("spec.resources", "cannot be added to a pod that was made without")
+    elif changed:
+        _only_cpu_and_memory(*whole, "spec.resources", problems)
     for field in ("containers", "initContainers"):
         for index, (was, now) in enumerate(
             zip(before.get(field, ()), after.get(field, ()), strict=True)

@@ -120,6 +120,8 @@ def narrow(subresource: str, new: Object, old: Object) -> Object:
                 }
                 for one in before[field]
             ]
+    if "resources" in before or "resources" in spec:
+        changed["resources"] = spec.get("resources") or {}
     return {**old, "spec": changed}
 
 

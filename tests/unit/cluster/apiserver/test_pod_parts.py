@@ -101,3 +101,37 @@ async def test_resize_of_other_resources_is_refused(registry):
         await through(
             registry, "resize", {"spec": {"containers": [{"name": "c", "resources": wanted}]}}
         )
+
+
+async def made_with_own(registry, **own):
+    spec = {"containers": [{"name": "c", "image": "i:1"}]} | own
+    return await registry.create(KEY, {"metadata": {"name": "p"}, "spec": spec})
+
+
+async def test_resize_of_the_pods_own_resources(registry):
+    await made_with_own(registry, resources=BURSTABLE)
+    patch = {"spec": {"resources": {"limits": {"memory": "128Mi"}}, "priority": 5}}
+    pod = await through(registry, "resize", patch)
+    assert pod["spec"]["resources"]["limits"] == {"memory": "128Mi"}
+    assert pod["spec"]["resources"]["requests"] == BURSTABLE["requests"]
+    assert pod["spec"].get("priority") != 5
+    assert pod["metadata"]["generation"] == 2
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "why"),
+    [
+        ({}, {"limits": {"memory": "64Mi"}}, "cannot be added to a pod that was made without"),
+        ({"resources": BURSTABLE}, {"limits": {"hugepages-2Mi": "2Mi"}}, "only cpu and memory"),
+        ({"resources": BURSTABLE}, None, "cannot be removed: memory"),
+        (
+            {"resources": BURSTABLE},
+            {"limits": {"cpu": "100m", "memory": "32Mi"}},
+            "QOS Class may not change",
+        ),
+    ],
+)
+async def test_what_of_the_pods_own_resources_cannot_be_resized(registry, own, wanted, why):
+    await made_with_own(registry, **own)
+    with pytest.raises(Invalid, match=why):
+        await through(registry, "resize", {"spec": {"resources": wanted}})

@@ -232,3 +232,70 @@ async def test_a_restarted_agent_goes_on_with_a_resize(store: Store, tmp_path: P
         await until(lambda: given(second)["cpu"] == "1", "it is resized")
         assert runtime.calls["update_container_resources"] == 1
         assert len(runtime.containers) == 1
+
+
+# the pod's own resources
+
+
+def sharing(memory: str, cpu: str = "1", **main: Any) -> dict[str, Any]:
+    """A pod with resources of its own, and two containers: one with a limit, one without."""
+    own = {"requests": {"cpu": "100m"}, "limits": {"cpu": "100m", "memory": "16Mi"}}
+    wanted = pod(spec("bounded", resources=own), spec("free", **main))
+    amounts = {"cpu": cpu, "memory": memory}
+    wanted["spec"]["resources"] = {"requests": amounts, "limits": amounts}
+    return wanted
+
+
+def test_the_pods_own_limits_concern_the_containers_without_any() -> None:
+    before, after = sharing("64Mi"), sharing("128Mi")
+    bounded, free = after["spec"]["containers"]
+    assert not resizing.needs_update(before, after, bounded, bounded)
+    assert resizing.needs_update(before, after, free, free)
+    assert not resizing.needs_update(before, before, free, free)
+
+
+def test_the_pods_own_resources_are_restored_from_its_report() -> None:
+    wanted, given_before = sharing("128Mi"), sharing("64Mi")["spec"]["resources"]
+    status = {"resources": given_before, "containerStatuses": []}
+    assert resources.reported_differ(wanted, status)
+    assert allocated_before(wanted, status)["spec"]["resources"] == given_before
+    assert not resources.reported_differ(
+        wanted, status | {"resources": wanted["spec"]["resources"]}
+    )
+    back = resizing.with_resources(wanted, sharing("64Mi"))
+    assert back["spec"]["resources"] == given_before
+
+
+async def test_a_pods_own_limits_change_in_place(kubelet: Kubelet) -> None:
+    async with kubelet:
+        await start(kubelet, sharing("64Mi"))
+        await until(lambda: "resources" in kubelet.status("web"), "they are reported")
+        await kubelet.apply(sharing("128Mi"))
+        wanted = sharing("128Mi")["spec"]["resources"]
+        await until(lambda: kubelet.status("web")["resources"] == wanted, "they are new")
+        assert kubelet.status("web")["allocatedResources"] == wanted["requests"]
+        names = {one.name: one.id for one in kubelet.runtime.containers.values()}
+        given_to = kubelet.runtime.configs[names["free"]]["resources"]
+        assert given_to["memory_limit_in_bytes"] == 128 << 20
+        assert kubelet.runtime.calls["update_container_resources"] == 1
+        assert [one["restartCount"] for one in kubelet.status("web")["containerStatuses"]] == [0, 0]
+        await kubelet.apply(sharing("2Gi"))
+        await until(lambda: condition(kubelet, "PodResizePending"), "it is refused")
+        assert condition(kubelet, "PodResizePending")["reason"] == "Infeasible"
+        assert kubelet.status("web")["resources"] == wanted
+
+
+async def test_a_restarted_agent_goes_on_with_a_resize_of_the_pod(
+    store: Store, tmp_path: Path
+) -> None:
+    runtime = FakeRuntime()
+    async with Kubelet(store, runtime, tmp_path) as first:
+        await start(first, sharing("64Mi"))
+        await until(lambda: "resources" in first.status("web"), "they are reported")
+    second = Kubelet(store, runtime, tmp_path)
+    await second.apply(sharing("128Mi"))
+    wanted = sharing("128Mi")["spec"]["resources"]
+    async with second:
+        second.tools.facts.allocatable = NODE
+        await until(lambda: second.status("web")["resources"] == wanted, "it is resized")
+        assert runtime.calls["update_container_resources"] == 1

@@ -73,7 +73,11 @@ TABLE: dict[str, dict[str, tuple[Any, ...]]] = {
         "priorityClassName": (PLANE, "gives the pod its priority"),
         "readinessGates": (YES, "the condition reaches the node", "PodReadinessGate"),
         "resourceClaims": (NO, "dynamic resource allocation is not there"),
-        "resources": (YES, "the pod's cgroup", "ResourceRequirements"),
+        "resources": (
+            YES,
+            "the pod's cgroup; cpu and memory change in place",
+            "ResourceRequirements",
+        ),
         "restartPolicy": (YES, ""),
         "runtimeClassName": (YES, "no such class or handler: FailedCreatePodSandBox, and it waits"),
         "schedulerName": (PLANE, "the embedded scheduler takes default-scheduler"),

@@ -75,6 +75,8 @@ def pod_status(pod: Pod, observed: Observed, previous: Status, host: Host, now: 
     if ephemeral:
         status["ephemeralContainerStatuses"] = ephemeral
     status["containerStatuses"] = regular
+    if pod["spec"].get("resources") and observed.containers:
+        status |= _resources(pod["spec"])
     _bound_messages([*initial, *regular, *ephemeral])
     return status
 

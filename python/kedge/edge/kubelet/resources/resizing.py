@@ -56,8 +56,8 @@ def with_resources(pod: Pod, given: Pod) -> Pod:
     for field in ("initContainers", "containers"):
         if field in spec:
             spec[field] = [_with(one, known.get(one["name"])) for one in spec[field]]
-    if "resources" in given["spec"]:
-        spec["resources"] = given["spec"]["resources"]
+    if "resources" in spec or "resources" in given["spec"]:
+        spec["resources"] = given["spec"].get("resources") or {}
     return pod | {"spec": spec}
 
 
@@ -80,6 +80,8 @@ def allocated_before(pod: Pod, status: dict[str, Any]) -> Pod:
                 _with(one, known[one["name"]]) if one["name"] in known else one
                 for one in spec[field]
             ]
+    if "resources" in status:
+        spec["resources"] = status["resources"]
     return pod | {"spec": spec}
 
 
@@ -133,6 +135,18 @@ def must_restart(before: dict[str, Any], after: dict[str, Any]) -> bool:
 
 def _of(container: dict[str, Any], kind: str, name: str) -> Any:
     return ((container.get("resources") or {}).get(kind) or {}).get(name)
+
+
+def needs_update(before: Pod, after: Pod, was: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a container's own limits change, or those of the pod, which hold for one without any."""
+    if (was.get("resources") or {}) != (now.get("resources") or {}):
+        return True
+    whole = before["spec"].get("resources") or {}, after["spec"].get("resources") or {}
+    first, second = (one.get("limits") or {} for one in whole)
+    return any(
+        first.get(name) != second.get(name) and _of(now, "limits", name) is None
+        for name in ("cpu", "memory")
+    )
 
 
 def larger(one: Limits, other: Limits) -> Limits:
@@ -211,7 +225,7 @@ class Resizing:
             for was, now in zip(
                 lifecycle.every_container(before), lifecycle.every_container(target), strict=True
             )
-            if was.get("resources") != now.get("resources")
+            if needs_update(before, target, was, now)
         ]
         pairs.sort(key=lambda pair: _growth(*pair))
         try:
@@ -265,6 +279,12 @@ class Resizing:
         from kedge.edge.kubelet.pressure import observe  # noqa: PLC0415 - only for a resize
 
         usage = observe.memory_usage(cgroups, self._worker)
+        whole, total = _of(target["spec"], "limits", "memory"), usage.total
+        if whole is not None and total > resources.whole(whole):
+            raise ResizeError(
+                f"attempting to set the pod's memory limit ({resources.whole(whole)}) "
+                f"below current usage ({total})"
+            )
         for one in lifecycle.every_container(target):
             limit, used = _of(one, "limits", "memory"), usage.containers.get(one["name"])
             if limit is not None and used is not None and used > resources.whole(limit):
@@ -297,7 +317,8 @@ def _without_pages(limits: Limits) -> Limits:
 def _summary(pod: Pod) -> str:
     """The containers' resources in few words."""
     parts = []
-    for one in lifecycle.every_container(pod):
+    whole = {"name": "pod", "resources": pod["spec"].get("resources")}
+    for one in (whole, *lifecycle.every_container(pod)):
         for kind in ("requests", "limits"):
             found = (one.get("resources") or {}).get(kind) or {}
             text = ",".join(f"{name}={found[name]}" for name in ("cpu", "memory") if name in found)

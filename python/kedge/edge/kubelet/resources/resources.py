@@ -122,7 +122,9 @@ def differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def reported_differ(pod: dict[str, Any], status: dict[str, Any]) -> bool:
-    """Whether a container ran with other resources than wanted when its status was reported."""
+    """Whether a container, or the pod, ran with other resources than wanted when that was reported."""
+    if "resources" in status and status["resources"] != (pod["spec"].get("resources") or {}):
+        return True
     for containers, statuses in (
         ("containers", "containerStatuses"),
         ("initContainers", "initContainerStatuses"),
