@@ -178,7 +178,7 @@ group `kedge:cloud`, for which `DIR/cluster/cloud.kubeconfig` has a certificate.
 | nodes, pods, configmaps, secrets, serviceaccounts | get, list, watch |
 | persistentvolumeclaims, persistentvolumes, csidrivers, volumeattachments | get, list, watch |
 | clustertrustbundles, runtimeclasses, roles, rolebindings, clusterroles, clusterrolebindings | get, list, watch |
-| nodes | create, patch |
+| nodes | create, patch, delete |
 | nodes/status, pods/status, persistentvolumeclaims/status | patch |
 | csinodes | create, patch |
 | pods | delete |

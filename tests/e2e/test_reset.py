@@ -19,11 +19,15 @@ from tests.rig.containerd import Containerd
 from tests.rig.edge import EdgeNode
 from tests.rig.images import IMAGE
 from tests.rig.mounts import mounts_below, unmount_below
+from tests.rig.pods import pod as plain_pod
 from tests.rig.processes import environment, wait_until
+from tests.rig.system import System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-POINTS = [one for one in fault_points.names() if one.startswith("reset.")]
+LEFT = "reset.node.left"
+"""Where the hub has done its part: only a node with a cloud gets there."""
+POINTS = [one for one in fault_points.names() if one.startswith("reset.") and one != LEFT]
 
 
 @pytest.fixture
@@ -181,6 +185,57 @@ def test_a_reset_that_is_killed_at_any_step_is_gone_on_with(node: EdgeNode, poin
     done = kedge("reset", "--dir", str(node.data))
     assert done.returncode == 0, done.stderr
     nothing_left(node, uids)
+
+
+@pytest.fixture
+def system() -> Iterator[System]:
+    with (
+        tempfile.TemporaryDirectory(prefix="kedge-leaves-") as directory,
+        System(Path(directory)) as one,
+    ):
+        yield one
+
+
+def nodes(system: System) -> list[str]:
+    return [one["metadata"]["name"] for one in system.api.get("/api/v1/nodes")["items"]]
+
+
+def test_a_node_takes_its_node_in_the_cluster_along_also_when_it_is_killed_then(
+    system: System,
+) -> None:
+    system.api.create("/api/v1/namespaces/default/pods", plain_pod("mine", node=system.node_name))
+    wait_until(lambda: len(system.running_containers()) == 1, 30, "a pod runs")
+    words = ["reset", "--dir", str(system.edge_dir), "--yes", "--stop-agent"]
+    rehearsed = kedge(*words, "--dry-run")
+    assert f"to delete Node {system.node_name}" in rehearsed.stdout
+    assert nodes(system) == [system.node_name]
+    killed = kedge(*words, armed=(LEFT, str(system.directory / "note")))
+    assert killed.returncode < 0, (killed.stdout, killed.stderr)
+    assert system.edge is not None
+    assert system.edge.stop() == 0, "the agent was told to stop"
+    assert nodes(system) == []
+    assert system.running_containers() == []
+    done = kedge(*words)
+    assert done.returncode == 0, done.stderr
+    assert f"in the cluster, Node {system.node_name} is deleted" in done.stdout
+    assert "kubectl" not in done.stdout
+    assert not system.edge_dir.exists()
+    # The same machine again, and this time its Node is to stay, for one that comes after it.
+    system.join()
+    system.start_edge()
+    system.wait_node_ready()
+    kept = kedge(*words, "--keep-node")
+    assert f"kubectl delete node {system.node_name}" in kept.stdout
+    assert nodes(system) == [system.node_name]
+    # And once more, with the cloud out of reach.
+    system.api.delete(f"/api/v1/nodes/{system.node_name}")
+    system.join()
+    system.cut_link()
+    away = kedge(*words)
+    assert away.returncode == 0, away.stderr
+    assert "the cluster did not delete its Node: 127.0.0.1:" in away.stdout
+    assert f"kubectl delete node {system.node_name}" in away.stdout
+    assert not system.edge_dir.exists()
 
 
 def test_there_are_points_to_kill_it_at() -> None:

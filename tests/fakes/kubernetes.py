@@ -115,9 +115,9 @@ class FakeApi:
     async def delete(self, key: ObjectKey, options: dict[str, Any] | None = None) -> dict[str, Any]:
         await self._call(Call("delete", key, options))
         current = self._stored(key)
-        uid = (options or {}).get("preconditions", {}).get("uid")
-        if uid and uid != current["metadata"]["uid"]:
-            raise Conflict(f"{key}: uid differs")
+        for name, wanted in (options or {}).get("preconditions", {}).items():
+            if wanted != current["metadata"][name]:
+                raise Conflict(f"{key}: {name} differs")
         return self.objects.pop(key)
 
 

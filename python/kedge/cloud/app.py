@@ -15,6 +15,7 @@ from kedge.cloud.dispatch import Dispatcher
 from kedge.cloud.expired_tokens import ExpiredTokens
 from kedge.cloud.joining import Joining
 from kedge.cloud.leases import Leases
+from kedge.cloud.leaving import Leaving
 from kedge.cloud.lookups import Lookups
 from kedge.cloud.pod_tokens import PodTokens
 from kedge.cloud.renewal import Renewal
@@ -83,6 +84,7 @@ async def _serve(config: CloudConfig, runtime: Runtime, client: KubeClient, stor
         joining=Joining(client, trusted, config),
         renewals=Renewal(client, trusted, config, hub.allow_key),
         lookups=Lookups(client),
+        leaving=Leaving(client),
     )
     certificate = authority.ServerCertificate(trusted, config, first, hub.set_certificate)
     log.info("hub listens port=%d", hub.port)

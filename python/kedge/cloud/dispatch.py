@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from kedge.cloud.joining import Joining
     from kedge.cloud.leases import Leases
+    from kedge.cloud.leaving import Leaving
     from kedge.cloud.lookups import Lookups
     from kedge.cloud.pod_tokens import PodTokens
     from kedge.cloud.renewal import Renewal
@@ -50,6 +51,7 @@ class Dispatcher:
         joining: answers strangers.
         renewals: answers nodes that want a certificate.
         lookups: answers the hub where its mirror may be behind.
+        leaving: answers nodes that go for good.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Dispatcher:
         joining: Joining,
         renewals: Renewal,
         lookups: Lookups,
+        leaving: Leaving,
     ) -> None:
         self._hub = hub
         self._sessions = sessions
@@ -72,6 +75,7 @@ class Dispatcher:
         self._joining = joining
         self._renewals = renewals
         self._lookups = lookups
+        self._leaving = leaving
         self._answers = asyncio.Semaphore(MAX_ANSWERS)
 
     async def run(self) -> None:
@@ -97,6 +101,8 @@ class Dispatcher:
                 return self._request(node, session, ticket, method, body)
             case ("join", *_, connection, path, body, peer):
                 return self._join(connection, path, body, peer)
+            case ("leave", connection, node, uid, key_hash, peer):
+                return self._leave(connection, node, uid, key_hash, peer)
             case ("lookup", lookup, node, peer):
                 return self._lookup(lookup, node, peer)
             case _:
@@ -135,6 +141,10 @@ class Dispatcher:
             log.exception("join failed peer=%s", peer)
             self._hub.respond_join(connection, 500, _problem(error.reason, str(error)))
             return
+        self._hub.respond_join(connection, answer.status, answer.body)
+
+    async def _leave(self, connection: int, node: str, uid: str, key_hash: str, peer: str) -> None:
+        answer = await self._leaving.answer(node, uid, key_hash, peer)
         self._hub.respond_join(connection, answer.status, answer.body)
 
     async def _lookup(self, lookup: int, node: str, peer: str) -> None:

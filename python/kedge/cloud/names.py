@@ -109,6 +109,25 @@ def may_renew(name: str, uid: str, key_hash: str, wanted: str, node: dict[str, A
     return held != wanted
 
 
+def may_leave(name: str, uid: str, key_hash: str, node: dict[str, Any]) -> bool:
+    """Whether a Node is to be deleted with its node; False when it is another Node by now.
+
+    Args:
+        name: the node's.
+        uid: of the Node that its certificate is for.
+        key_hash: the hash of its public key.
+        node: the Node of that name.
+
+    Raises:
+        Rejected: the name belongs to another key.
+    """
+    if not uid or node["metadata"].get("uid") != uid:
+        return False
+    if pin_of(node) != key_hash:
+        raise Rejected(f"node {name}: the name belongs to another key")
+    return True
+
+
 def new_node(name: str, key_hash: str) -> dict[str, Any]:
     """The Node that stands for a name until the node registers itself."""
     return {

@@ -133,6 +133,9 @@ def reset(
     delete_volumes: Annotated[
         bool, typer.Option("--delete-volumes", help="Remove the data of local volumes, too.")
     ] = False,
+    keep_node: Annotated[
+        bool, typer.Option("--keep-node", help="Leave its Node in the cluster.")
+    ] = False,
 ) -> None:
     """Undo a join: end the node's pods, remove what it made, its identity last."""
     from kedge.ctl import reset as command  # noqa: PLC0415 - each command loads its own
@@ -145,6 +148,7 @@ def reset(
             stop_agent=stop_agent,
             without_runtime=without_runtime,
             delete_volumes=delete_volumes,
+            keep_node=keep_node,
         )
     )
 

@@ -48,6 +48,7 @@ class Options:
     stop_agent: bool = False
     without_runtime: bool = False
     delete_volumes: bool = False
+    keep_node: bool = False
 
 
 def run(options: Options) -> None:
@@ -62,7 +63,11 @@ def run(options: Options) -> None:
     if os.geteuid() != 0:
         text = "only root can end pods and remove their mounts"
         raise Failure("NotRoot", text, "run it as root")
-    what = {"runtime": not options.without_runtime, "volumes": options.delete_volumes}
+    what = {
+        "runtime": not options.without_runtime,
+        "volumes": options.delete_volumes,
+        "keep_node": options.keep_node,
+    }
     steps = reset_steps.plan(node, **what)
     if options.dry_run:
         print(f"kedge reset would remove node {node.name or '(unnamed)'} from this machine:")
@@ -71,15 +76,16 @@ def run(options: Options) -> None:
         return
     _agree(node, steps, yes=options.yes)
     with _Alone(node, stop=options.stop_agent):
-        _mark(node)
+        reset_steps.mark(node)
         if __debug__:
             faults.point("reset.marked")
+        said = []
         for step in reset_steps.plan(node, **what):
             print(step.text, flush=True)
-            step.act()
+            said.append(step.act())
     print(f"node {node.name or '(unnamed)'} is removed from this machine")
     if node.name:
-        print(f"in the cluster it goes on to exist until: kubectl delete node {node.name}")
+        print("\n".join(filter(None, said)) or reset_steps.rest(node))
 
 
 def refuse_cloud(directory: Path) -> None:
@@ -123,6 +129,8 @@ def read(directory: Path) -> Node:
                 endpoint=str(found["runtime"]),
                 volumes=Path(found["volumes"]),
                 cgroup_root=str(found.get("cgroupRoot", "")),
+                cloud=str(found.get("cloud", "")),
+                left=found.get("left") is True,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             what = f"{marker}: what an earlier reset left cannot be read: {error}"
@@ -141,6 +149,7 @@ def read(directory: Path) -> Node:
             endpoint=settings.runtime_endpoint,
             volumes=Path(settings.local_volumes_dir or settings.data_dir.absolute() / VOLUMES),
             cgroup_root=settings.cgroup_root,
+            cloud=settings.cloud,
         )
     if (directory / "pki").is_dir() and (directory / "node.seal").exists():
         return Node(directory, "", directory, directory / "no-logs", "", directory / VOLUMES)
@@ -171,18 +180,6 @@ def _agree(node: Node, steps: list[reset_steps.Step], *, yes: bool) -> None:
         raise Failure("NotConfirmed", what, "give --yes")
     if input(f"Remove node {node.name or '(unnamed)'}? [y/N] ").strip().lower() not in {"y", "yes"}:
         raise Failure("NotConfirmed", "nothing was removed", "answer y, or give --yes")
-
-
-def _mark(node: Node) -> None:
-    content = {
-        "node": node.name,
-        "data": str(node.data),
-        "logs": str(node.logs),
-        "runtime": node.endpoint,
-        "volumes": str(node.volumes),
-        "cgroupRoot": node.cgroup_root,
-    }
-    reset_steps.write_whole(node.directory / MARKER, json.dumps(content).encode() + b"\n")
 
 
 class _Alone:

@@ -8,8 +8,9 @@ goes on with what is left. Nothing is entered or removed beyond a mount point, a
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kedge import faults
@@ -59,6 +60,8 @@ class Node:
         endpoint: its runtime's.
         volumes: where local volumes keep their data, which is people's and not the node's.
         cgroup_root: the cgroup that its pods' are below.
+        cloud: where its hub is, ``HOST:PORT``; empty for a node without one.
+        left: its Node was deleted already, by an earlier run.
     """
 
     directory: Path
@@ -68,6 +71,8 @@ class Node:
     endpoint: str
     volumes: Path
     cgroup_root: str = ""
+    cloud: str = ""
+    left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +81,25 @@ class Step:
 
     Attributes:
         text: said when it is done.
-        act: does it; raises ``Failure`` when it cannot.
+        act: does it, and gives what is to be said at the end; raises ``Failure`` when it cannot.
         details: what is concerned, one a line.
     """
 
     text: str
-    act: Callable[[], None]
+    act: Callable[[], str | None]
     details: tuple[str, ...] = ()
 
 
-def plan(node: Node, *, runtime: bool, volumes: bool = False) -> list[Step]:
+def plan(
+    node: Node, *, runtime: bool, volumes: bool = False, keep_node: bool = False
+) -> list[Step]:
     """What is to be done, in order.
 
     Args:
         node: whose.
         runtime: whether to end its pods there.
         volumes: whether the data of local volumes goes, too.
+        keep_node: whether its Node stays in the cluster.
 
     Raises:
         Failure: the runtime does not answer.
@@ -141,6 +149,7 @@ def plan(node: Node, *, runtime: bool, volumes: bool = False) -> list[Step]:
         steps.append(Step(text, lambda: _remove_state(state), tuple(map(str, state))))
     identity = [*_present(node.data, IDENTITY), *_present(node.directory, ("edge.yaml",))]
     identity = list(dict.fromkeys(identity))
+    steps += _leaving(node, keep_node=keep_node)
     if identity:
         text = "removing the node's key, certificate and settings"
         steps.append(Step(text, lambda: _remove_identity(identity), tuple(map(str, identity))))
@@ -297,6 +306,51 @@ def _remove_state(paths: list[Path]) -> None:
     _remove(paths)
     if __debug__:
         faults.point("reset.state.removed")
+
+
+def _leaving(node: Node, *, keep_node: bool) -> list[Step]:
+    """The node's last word to its cluster, if it can have one."""
+    has_certificate = (node.data / "pki" / "node.crt").exists()
+    if keep_node or node.left or not (node.name and node.cloud and has_certificate):
+        return []
+    text = f"asking the hub at {node.cloud} to delete Node {node.name}"
+    return [Step(text, lambda: _leave(node))]
+
+
+def mark(node: Node) -> None:
+    """Says, until all is done, whose reset was begun."""
+    content = {
+        "node": node.name,
+        "data": str(node.data),
+        "logs": str(node.logs),
+        "runtime": node.endpoint,
+        "volumes": str(node.volumes),
+        "cgroupRoot": node.cgroup_root,
+        "cloud": node.cloud,
+        "left": node.left,
+    }
+    write_whole(node.directory / MARKER, json.dumps(content).encode() + b"\n")
+
+
+def _leave(node: Node) -> str:
+    # Nobody else needs what speaks HTTPS.
+    from kedge.ctl import leave  # noqa: PLC0415
+
+    why = leave.ask(node.cloud, node.data / "pki")
+    if __debug__:
+        faults.point("reset.node.left")
+    if why:
+        return f"the cluster did not delete its Node: {why}\n{rest(node)}"
+    gone = replace(node, left=True)
+    mark(gone)
+    return rest(gone)
+
+
+def rest(node: Node) -> str:
+    """What is to be said of the Node in the cluster."""
+    if node.left:
+        return f"in the cluster, Node {node.name} is deleted"
+    return f"in the cluster it goes on to exist until: kubectl delete node {node.name}"
 
 
 def _remove_identity(paths: list[Path]) -> None:

@@ -13,6 +13,8 @@ Events:
     - ``("report", node, session, seq, group, resource, namespace, name, value)``
     - ``("request", node, session, request, method, body)``: answer with ``respond``
     - ``("join", join, path, body, peer)``: answer with ``respond_join``
+    - ``("leave", leave, node, uid, key_hash, peer)``: a node wants its Node deleted, by its certificate;
+      answer with ``respond_join``
     - ``("lookup", lookup, node, peer)``: a certificate that does not fit the mirrored Node; answer with
       ``respond_join``: 200 and the Node as the API has it, 404, or 503 and why it cannot be told
 """
@@ -124,7 +126,7 @@ class HubServer:
         self._inner.respond(session, request, status, body)
 
     def respond_join(self, join: int, status: int, body: bytes) -> None:
-        """Answers a join or a lookup."""
+        """Answers a join, a leave or a lookup."""
         self._inner.respond_join(join, status, body)
 
     def disconnect(self, node: str, reason: str) -> None:

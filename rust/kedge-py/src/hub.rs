@@ -204,6 +204,9 @@ fn server_tuple(py: Python<'_>, event: ServerEvent) -> PyResult<Py<PyAny>> {
         E::Join { id, path, body, address } => {
             ("join", id, path, bytes(&body), address).into_py_any(py)
         }
+        E::Leave { id, node, uid, key_hash, address } => {
+            ("leave", id, node, uid, key_hash, address).into_py_any(py)
+        }
         E::Lookup { id, node, address } => ("lookup", id, node, address).into_py_any(py),
         E::Refused { who, what, reason, count } => {
             ("refused", &*who.node, who.session, what, reason, count).into_py_any(py)

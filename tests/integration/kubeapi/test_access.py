@@ -78,7 +78,8 @@ def test_the_cloud_may_read_and_report_but_not_rule(api: Api) -> None:
     assert api.get("/api/v1/pods", client="cloud").status == 200
     assert api.get("/api/v1/pods?watch=1&timeoutSeconds=1", client="cloud").status == 200
     for method, path in (
-        ("DELETE", "/api/v1/nodes/n"),
+        ("DELETE", "/api/v1/namespaces/default"),
+        ("DELETE", "/api/v1/nodes"),
         ("POST", "/apis/apps/v1/namespaces/default/deployments"),
         ("PUT", "/api/v1/namespaces/default/secrets/s"),
         ("GET", "/apis/apps/v1/deployments"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kedge.ctl import reset, reset_steps
+from kedge.ctl import leave, reset, reset_steps
 from kedge.ctl.failure import Failure
 from kedge.ctl.reset_steps import Node
 from kedge.edge.config import MARKER
@@ -131,7 +132,7 @@ def test_the_data_of_local_volumes_stays_unless_it_is_asked_for(
 def test_a_reset_that_was_begun_is_gone_on_with_without_the_settings(tmp_path: Path) -> None:
     directory = joined(tmp_path / "dir")
     node = reset.read(directory)
-    reset._mark(node)
+    reset_steps.mark(node)
     (directory / "edge.yaml").unlink()
     assert reset.read(directory) == node
     run(directory, yes=False)
@@ -174,3 +175,48 @@ def test_the_identity_goes_after_all_else(tmp_path: Path) -> None:
     texts = [step.text for step in reset_steps.plan(node, runtime=False)]
     assert "key, certificate" in texts[-2]
     assert texts[-1] == f"removing {directory}"
+
+
+def with_certificate(directory: Path, **more: str) -> Path:
+    joined(directory, **more)
+    (directory / "pki" / "node.crt").write_text("a certificate")
+    return directory
+
+
+def test_the_node_asks_its_hub_last_before_its_identity_goes(tmp_path: Path) -> None:
+    directory = with_certificate(tmp_path / "dir", cloud="hub.example:10000")
+    node = reset.read(directory)
+    asking = "asking the hub at hub.example:10000 to delete Node edge-1"
+    texts = [step.text for step in reset_steps.plan(node, runtime=False)]
+    assert texts.index(asking) + 1 == texts.index(
+        "removing the node's key, certificate and settings"
+    )
+    kept = [step.text for step in reset_steps.plan(node, runtime=False, keep_node=True)]
+    assert asking not in kept
+
+
+@pytest.mark.parametrize("why", ["", "hub.example:10000 answered 503: busy"])
+def test_what_became_of_the_node_in_the_cluster_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], why: str
+) -> None:
+    directory = with_certificate(tmp_path / "dir", cloud="hub.example:10000")
+    asked = []
+    monkeypatch.setattr(leave, "ask", lambda cloud, pki: asked.append((cloud, pki)) or why)
+    run(directory)
+    assert asked == [("hub.example:10000", directory / "pki")]
+    said = capsys.readouterr().out
+    assert ("kubectl delete node edge-1" in said) == bool(why)
+    assert ("Node edge-1 is deleted" in said) == (not why)
+    assert why in said
+    assert not directory.exists()
+
+
+def test_a_node_that_has_left_is_not_asked_for_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = with_certificate(tmp_path / "dir", cloud="hub.example:10000")
+    reset_steps.mark(replace(reset.read(directory), left=True))
+    run(directory)
+    said = capsys.readouterr().out
+    assert "asking the hub" not in said
+    assert "in the cluster, Node edge-1 is deleted" in said

@@ -72,6 +72,8 @@ POLICY: tuple[dict[str, list[str]], ...] = (
             "pods/status",
         ],
     },
+    # deleted are only those of nodes that ask for it themselves (kedge.cloud.leaving)
+    {"groups": ["kedge:cloud"], "verbs": ["delete"], "resources": ["nodes"]},
     # created are only mirrors of nodes' static pods (kedge.cloud.mirror_pods)
     {"groups": ["kedge:cloud"], "verbs": ["create", "delete"], "resources": ["pods"]},
     {

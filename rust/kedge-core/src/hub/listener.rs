@@ -18,7 +18,9 @@ use crate::hub::peer;
 use crate::hub::server::{Hub, ServerEvent};
 use crate::hub::socket::{Metered, Socket, Tls};
 use crate::hub::tls::{self, Identity};
-use crate::hub::{PATH_CA, PATH_JOIN, PATH_LINK, PATH_TUNNEL, PROBE, SUBPROTOCOL, TUNNEL_PROTOCOL};
+use crate::hub::{
+    PATH_CA, PATH_JOIN, PATH_LEAVE, PATH_LINK, PATH_TUNNEL, PROBE, SUBPROTOCOL, TUNNEL_PROTOCOL,
+};
 use crate::sync::Key;
 use crate::{Error, Kind, Result};
 
@@ -130,11 +132,16 @@ async fn greet(hub: &Arc<Hub>, stream: TcpStream, address: SocketAddr) -> Result
             runtime.spawn(Box::pin(join(Arc::clone(hub), stream, request, address)));
             Ok(None)
         }
+        ("POST", PATH_LEAVE) => {
+            let runtime = hub.runtime.clone();
+            runtime.spawn(Box::pin(leave(Arc::clone(hub), stream, address)));
+            Ok(None)
+        }
         ("GET", path) if path.starts_with(PATH_TUNNEL) => {
             let hub = Arc::clone(hub);
             tunnel(&hub, stream, &request).await.map(|()| None)
         }
-        (_, PATH_LINK | PATH_CA | PATH_JOIN) => {
+        (_, PATH_LINK | PATH_CA | PATH_JOIN | PATH_LEAVE) => {
             http::answer(&mut stream, 405, "text/plain", b"method not allowed\n").await?;
             Ok(None)
         }
@@ -199,14 +206,7 @@ async fn upgrade(
     request: &Request,
     address: SocketAddr,
 ) -> Result<Option<Agreed>> {
-    let found = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let claimed = match found {
-        Some(certificate) => Claim::of(certificate, unix_seconds()),
-        None => {
-            Err(Error::new(Kind::Certificate, "a link needs a node's certificate (join first)"))
-        }
-    };
-    let claim = match claimed {
+    let claim = match claimed(&stream, "a link needs a node's certificate (join first)") {
         Ok(claim) => claim,
         Err(error) => {
             refuse(&mut stream, &error).await?;
@@ -244,6 +244,15 @@ async fn upgrade(
     stream.write_all(response.as_bytes()).await?;
     stream.flush().await?;
     Ok(Some(Agreed { stream, early: request.rest.clone(), claim }))
+}
+
+/// What the certificate of a connection claims.
+fn claimed(stream: &Tls, without: &str) -> Result<Claim> {
+    let chain = stream.get_ref().1.peer_certificates();
+    let certificate = chain
+        .and_then(|chain| chain.first())
+        .ok_or_else(|| Error::new(Kind::Certificate, without))?;
+    Claim::of(certificate, unix_seconds())
 }
 
 /// Lets a certificate in that fits its Node, or says why not. The mirror can be a moment behind, so a
@@ -285,7 +294,29 @@ async fn answer_join(
         Err(error) => return refuse(stream, &error).await,
     };
     let (path, address) = (request.path.clone(), address.to_string());
-    let answer = match hub.ask(|id| ServerEvent::Join { id, path, body, address }) {
+    answer_by(hub, stream, |id| ServerEvent::Join { id, path, body, address }).await
+}
+
+async fn leave(hub: Arc<Hub>, mut stream: Tls, address: SocketAddr) {
+    let claim = claimed(&stream, "a node leaves by its own certificate");
+    // As in a join.
+    let _ = match claim {
+        Ok(Claim { node, uid, key_hash, .. }) => {
+            let address = address.to_string();
+            let ask = |id| ServerEvent::Leave { id, node, uid, key_hash, address };
+            timeout(JOINING, answer_by(&hub, &mut stream, ask)).await
+        }
+        Err(error) => timeout(JOINING, refuse(&mut stream, &error)).await,
+    };
+}
+
+/// Answers with what Python says.
+async fn answer_by(
+    hub: &Hub,
+    stream: &mut Tls,
+    event: impl FnOnce(u64) -> ServerEvent,
+) -> Result<()> {
+    let answer = match hub.ask(event) {
         Ok(waiting) => waiting,
         Err(error) => return refuse(stream, &error).await,
     };

@@ -43,6 +43,8 @@ pub const PATH_LINK: &str = "/v1/link";
 pub const PATH_CA: &str = "/v1/ca";
 /// Where a node that has a token asks for its certificate.
 pub const PATH_JOIN: &str = "/v1/join";
+/// Where a node that goes for good asks for the end of its Node.
+pub const PATH_LEAVE: &str = "/v1/leave";
 /// Where an API server reaches the services of a linked node: `/v1/tunnel/NODE/SERVICE`.
 pub const PATH_TUNNEL: &str = "/v1/tunnel/";
 /// What a connection is upgraded to there: bytes, both ways.

@@ -84,6 +84,8 @@ pub enum ServerEvent {
     Request { who: Who, id: u64, method: String, body: Bytes },
     /// A machine without a certificate asks.
     Join { id: u64, path: String, body: Vec<u8>, address: String },
+    /// A node, by its certificate, goes for good: its Node is to be deleted.
+    Leave { id: u64, node: String, uid: String, key_hash: String, address: String },
     /// A certificate does not fit what the mirror says of its Node: what does the API say?
     Lookup { id: u64, node: String, address: String },
     /// A node was refused something; `count` since the last time it was told.
