@@ -191,6 +191,40 @@ async fn one_that_is_dropped_unfinished_is_reset_and_forgotten() {
     assert_eq!(tunnels.len(), 0);
 }
 
+/// Hands over what one end has to send; how many pieces that was.
+fn carry(from: &Tunnels, to: &Arc<Tunnels>) -> usize {
+    let pieces: Vec<_> = std::iter::from_fn(|| from.next_piece()).collect();
+    for piece in &pieces {
+        assert!(to.receive(piece.clone()).unwrap().is_none(), "no new tunnel");
+    }
+    pieces.len()
+}
+
+#[tokio::test]
+async fn one_whose_other_end_has_said_all_is_forgotten_there_too_when_it_is_dropped() {
+    for is_finished in [false, true] {
+        let hub = Arc::new(Tunnels::default());
+        let node = Arc::new(Tunnels::of_node());
+        let mut asked = hub.open("x").unwrap();
+        let (_, mut served) = node.receive(hub.next_piece().unwrap()).unwrap().unwrap();
+        served.write_all(b"answer").await.unwrap();
+        served.shutdown().await.unwrap();
+        assert_eq!(carry(&node, &hub), 2, "the answer and its end");
+        let mut answer = Vec::new();
+        asked.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"answer");
+        if is_finished {
+            asked.shutdown().await.unwrap();
+        }
+        drop(asked);
+        assert_eq!(carry(&hub, &node), 1);
+        let rest = served.read(&mut [0; 8]).await;
+        assert_eq!(rest.ok(), is_finished.then_some(0), "an end, or a break");
+        drop(served);
+        assert_eq!((carry(&node, &hub), hub.len(), node.len()), (0, 0, 0));
+    }
+}
+
 #[tokio::test]
 async fn too_many_at_once_are_refused_at_both_ends() {
     let hub = Arc::new(Tunnels::default());

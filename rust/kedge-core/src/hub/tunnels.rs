@@ -302,9 +302,11 @@ impl Table {
         None
     }
 
-    /// Forgets a tunnel that nobody holds; the other end learns that nothing is read any more.
+    /// Forgets a tunnel that nobody holds; the other end learns so unless it has said and been told
+    /// all: it might wait for more, or for somebody who reads.
     fn let_go(&mut self, id: u64) {
-        if self.halves.remove(&id).is_some_and(|half| !half.ended && half.broken.is_none()) {
+        let is_over = |half: &Half| half.ended && half.writing == Writing::Finished;
+        if self.halves.remove(&id).is_some_and(|half| half.broken.is_none() && !is_over(&half)) {
             self.notice(id, Passage::Reset("closed".into()));
         }
     }
