@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use prost::Message as _;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Code, Status};
@@ -145,6 +146,7 @@ pub(super) async fn listen(client: Client, bell: Bell) {
             &bell,
             CRI_EVENTS,
             proto::GetEventsRequest::default(),
+            |_| true,
         );
         let mut ended = cri.await;
         if is_missing(&ended) {
@@ -154,6 +156,7 @@ pub(super) async fn listen(client: Client, bell: Bell) {
                 &bell,
                 CONTAINERD_EVENTS,
                 filters,
+                is_of_a_container,
             );
             ended = own.await;
             if is_missing(&ended) {
@@ -175,6 +178,7 @@ async fn follow<Q, A>(
     bell: &Bell,
     path: &'static str,
     request: Q,
+    matters: fn(&A) -> bool,
 ) -> Result<(), Status>
 where
     Q: prost::Message + 'static,
@@ -191,15 +195,44 @@ where
         }
     };
     bell.set_stream(true);
-    while stream.message().await?.is_some() {
-        bell.ring();
+    while let Some(told) = stream.message().await? {
+        if matters(&told) {
+            bell.ring();
+        }
     }
     Ok(())
+}
+
+/// Whether a container has ended. The end of what was run in one (exec, a probe) changes no list, and
+/// probes run all the time.
+fn is_of_a_container(told: &proto::containerd::Envelope) -> bool {
+    let Some(event) = &told.event else { return true };
+    // One that cannot be read is a reason to look.
+    proto::containerd::TaskExit::decode(event.value.as_slice())
+        .map_or(true, |exit| exit.id.is_empty() || exit.id == exit.container_id)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_process_inside_a_container_is_no_reason_to_look() {
+        let told = |value: Vec<u8>| {
+            let event =
+                proto::containerd::Event { type_url: "containerd.events.TaskExit".into(), value };
+            proto::containerd::Envelope { event: Some(event), ..Default::default() }
+        };
+        let exit = |id: &str| {
+            let exit = proto::containerd::TaskExit { container_id: "c1".into(), id: id.into() };
+            is_of_a_container(&told(exit.encode_to_vec()))
+        };
+        assert!(exit("c1"));
+        assert!(!exit("6f2a"));
+        assert!(exit(""), "one that does not say whose");
+        assert!(is_of_a_container(&told(vec![0xff])), "one that cannot be read");
+        assert!(is_of_a_container(&proto::containerd::Envelope::default()));
+    }
 
     #[test]
     fn waits_double_up_to_the_idle_pace_and_a_stream_then_sleeps_long() {
