@@ -4,7 +4,8 @@
 An exec is timed from the request until its verdict is read: through API server, hub, link, agent and
 runtime, with TLS and a connection of its own, as kubectl has; and directly, from the call of CRI's
 Exec with the same WebSocket client at the runtime's streaming server. They alternate, so that the
-machine's other work falls on both. The log grows by 50 MB/s for a while (written into the
+machine's other work falls on both. The node dials the hub itself: the link simulator of the other
+benches is a program of its own, and would run in this process, beside the client. The log grows by 50 MB/s for a while (written into the
 container's log file in CRI's format, which spares the measure the runtime's own speed), is rotated by
 the agent meanwhile, and read through the API; the agent's memory is sampled all the time.
 """
@@ -166,7 +167,7 @@ def main() -> int:
     bench = Bench("exec_latency")
     with (
         tempfile.TemporaryDirectory(prefix="kedge-bench-") as directory,
-        System(Path(directory) / "system") as system,
+        System(Path(directory) / "system", with_simulator=False) as system,
     ):
         start_pods(system, ["pod-0"])
         linked, direct = asyncio.run(latencies(system))

@@ -29,6 +29,8 @@ class System:
         delay_seconds: added to the link, each way.
         node_name: the node's name.
         with_edge: whether to join and start a node.
+        with_simulator: whether the link passes through the simulator; without it there are no
+            ``delay_seconds``, and nothing to count or cut.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class System:
         delay_seconds: float = 0.0,
         node_name: str = "edge-1",
         with_edge: bool = True,
+        with_simulator: bool = True,
     ) -> None:
         self.directory = directory
         self.node_name = node_name
         self.delay_seconds = delay_seconds
         self.with_edge = with_edge
+        self.with_simulator = with_simulator
         self.api_port = free_port()
         self.hub_port = free_port()
         self.control_dir = directory / "control"
@@ -84,7 +88,8 @@ class System:
         self.start_control()
         if self.with_edge:
             self.containerd.start()
-            self.start_link()
+            if self.with_simulator:
+                self.start_link()
             self.join()
             self.start_edge()
             self.wait_node_ready()
@@ -123,11 +128,11 @@ class System:
         return python_module("kedge.ctl", *words, check=check)
 
     def join(self) -> None:
-        """Joins the node through the link simulator."""
-        assert self.proxy is not None
+        """Joins the node, through the link simulator if there is one."""
+        port = self.hub_port if self.proxy is None else self.proxy.port
         token = wait_until(self._token_or_none, 20, "a token can be made")
         self.run_kedge(
-            "join", "--cloud", f"127.0.0.1:{self.proxy.port}", "--token", token,
+            "join", "--cloud", f"127.0.0.1:{port}", "--token", token,
             "--node-name", self.node_name, "--dir", str(self.edge_dir),
             "--runtime-endpoint", self.containerd.endpoint,
         )  # fmt: skip
