@@ -198,9 +198,12 @@ where
     let (to_client, from_client) = client.split();
     let (from_node, mut to_node) = tokio::io::split(node);
     let mut encoder = Encoder::default();
+    let mut opening = Vec::new();
     for (stream, channel) in &channels {
-        to_node.write_all(&encoder.open(*stream, "streamtype", name(*channel))?).await?;
+        opening.extend(encoder.open(*stream, "streamtype", name(*channel))?);
     }
+    // At once: each piece wakes every program on the way.
+    to_node.write_all(&opening).await?;
     to_node.flush().await?;
     let to_frame = |channel: u8, rest: &[u8]| input(&channels, channel, rest);
     let (pings, answers) = mpsc::channel(PINGS);
