@@ -2,6 +2,7 @@
 //! The way to a node's kubelet server, and one HTTP exchange with it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
@@ -12,8 +13,9 @@ use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, duplex};
 
 use super::Sent;
+use super::spares::Spares;
 use crate::hub::Identity;
-use crate::hub::reach::Reacher;
+use crate::hub::reach::{Reached, Reacher};
 use crate::kubeapi::status::Failure;
 use crate::kubelet::KubeletServer;
 use crate::store::{Key, Store};
@@ -22,6 +24,8 @@ use crate::{Error, Kind};
 /// Where the hub of a node is: an annotation on its Lease, written by the cloud.
 const HUB: &str = "kedge.io/hub";
 const LEASES: &str = "kube-node-lease";
+/// The service that is asked for.
+const SERVICE: &str = "kubelet";
 
 /// Bytes on their way between this server and the kubelet server of its own node.
 const PIPE: usize = 64 * 1024;
@@ -40,6 +44,7 @@ pub(in crate::kubeapi) struct Nodes {
     reacher: Mutex<Option<Reacher>>,
     /// On a node: its own, the only one that its store can lead to.
     own: Option<KubeletServer>,
+    spares: Arc<Spares<Reached>>,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +77,22 @@ impl Nodes {
         server_name: &str,
     ) -> crate::Result<()> {
         *self.reacher.lock() = Some(Reacher::new(identity, ca, server_name)?);
+        self.spares.clear();
         Ok(())
+    }
+
+    /// Makes a connection to `node` in the background, for the next who asks.
+    pub(super) fn prepare(&self, store: &Store, node: &str) {
+        let Some(reacher) = self.reacher.lock().clone() else { return };
+        let Ok(Some(hub)) = hub_of(store, node) else { return };
+        let spares = Arc::clone(&self.spares);
+        let node = node.to_owned();
+        tokio::spawn(async move {
+            let (to, through) = (node.clone(), hub.clone());
+            // Who asks next is told what is wrong with it.
+            let connecting = async { reacher.reach(&through, &to, SERVICE).await.ok() };
+            spares.make(node, hub, Box::pin(connecting)).await;
+        });
     }
 
     /// A connection to the kubelet server of `node`.
@@ -97,7 +117,10 @@ impl Nodes {
             if hub == tried {
                 break;
             }
-            match reacher.reach(&hub, node, "kubelet").await {
+            if let Some(spare) = self.spares.take(node, &hub) {
+                return Ok(Box::pin(spare));
+            }
+            match reacher.reach(&hub, node, SERVICE).await {
                 Ok(stream) => return Ok(Box::pin(stream)),
                 Err(error) => last = error,
             }

@@ -9,6 +9,7 @@
 mod kubelet;
 mod options;
 mod ports;
+mod spares;
 mod spdy;
 mod websocket;
 
@@ -59,8 +60,9 @@ pub(super) async fn pass(
     permit: OwnedSemaphorePermit,
 ) -> Answer {
     let wish = options::wish(store, target, query, request.uri().query().unwrap_or_default())?;
-    let stream = nodes.reach(store, &wish.node).await?;
-    match target.subresource.as_str() {
+    let node = wish.node.clone();
+    let stream = nodes.reach(store, &node).await?;
+    let answer = match target.subresource.as_str() {
         "log" => log(stream, wish, permit).await,
         "proxy" => whatever(stream, wish, request, permit).await,
         _ if wants(request.headers(), "websocket") => {
@@ -77,7 +79,12 @@ pub(super) async fn pass(
         }
         _ if wants(request.headers(), "spdy/3.1") => whatever(stream, wish, request, permit).await,
         _ => Err(Failure::new(400, "BadRequest", "Upgrade request required")),
+    };
+    // Those who scrape nodes come back too late for it.
+    if answer.is_ok() && target.subresource != "proxy" {
+        nodes.prepare(store, &node);
     }
+    answer
 }
 
 /// Asks a node's kubelet server for `path`; the whole answer, of at most `limit` bytes.
