@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps the agent small: gives back what need not be resident.
 
-The store's mapped pages, the code that only starting needed (decision 0082), and the allocator's
-free pages. The kernel brings back what is used again.
+The store's mapped pages, the code that only starting needed (decisions 0082 and 0144), and the
+allocator's free pages. The kernel brings back what is used again.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ impl Runtime {
     }
 }
 
-/// Drops the resident pages of this extension's code; what is used again comes back.
+/// Drops the resident pages of the process's code; what is used again comes back.
 #[pyfunction]
 fn release_code() {
     kedge_core::pages::release_code();
