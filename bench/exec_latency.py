@@ -41,6 +41,8 @@ WARM = 5
 LOG_SECONDS = 12.0
 LOG_BYTES_PER_SECOND = 50_000_000
 SLICE_SECONDS = 0.05
+# Longer than from one trimming of the agent to the next: what comes and goes with that is no growth.
+QUIET_SECONDS = 12.0
 LINE = "2026-01-01T00:00:00.000000000Z stdout F " + "x" * 983 + "\n"
 ERROR_CHANNEL = 3
 
@@ -122,14 +124,22 @@ def follow(system: System, taken: list[int], stop: threading.Event) -> None:
     client.close()
 
 
+def most_resident(pid: int, seconds: float) -> int:
+    """The most memory that a process has for so long."""
+    most, until = 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        most = max(most, rss_bytes(pid))
+        time.sleep(0.05)
+    return most
+
+
 def log_figures(system: System, bench: Bench) -> None:
     """The speed of a followed log, and what the agent's memory does."""
     assert system.edge is not None
     pid = system.edge.pid
     uid = system.pods()[0]["metadata"]["uid"]
     path = Path(f"/var/log/pods/default_pod-0_{uid}/main/0.log")
-    time.sleep(12)
-    before = max(rss_bytes(pid) for _ in range(5))
+    before = most_resident(pid, QUIET_SECONDS)
     taken, stop = [0], threading.Event()
     reader = threading.Thread(target=follow, args=(system, taken, stop), daemon=True)
     reader.start()
