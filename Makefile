@@ -5,6 +5,10 @@ SHELL := /bin/sh
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# Files of tests that run at a time; they wait far more than they compute.
+JOBS ?= 3
+# CI has --release here: what is compiled for the extension then serves lints and tests of Rust, too.
+CARGO_FLAGS ?=
 EXTENSION := python/kedge/_core.abi3.so
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name '*.proto' -o -name Cargo.toml) Cargo.toml Cargo.lock
 # Bytecode is part of the install: an agent that compiles at start is 6 MB larger.
@@ -42,17 +46,18 @@ demo: setup-e2e ## the main job, with real programs, and a report
 	$(BIN)/python examples/demo/demo.py
 
 test: setup-e2e test-rust ## every test, real containerd included
-	$(BIN)/python -m pytest --e2e
+	$(BIN)/python -m pytest --e2e -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not alone"
+	$(BIN)/python -m pytest --e2e -m alone
 
 test-fast: setup test-rust ## no root, no containers, seconds
 	$(BIN)/python -m pytest -m "not e2e and not slow" tests/unit tests/property tests/ffi
 
 test-rust: $(VENV)/.done
-	cargo test --locked --quiet --package kedge-core
+	cargo test --locked --quiet --package kedge-core $(CARGO_FLAGS)
 
 lint: setup ## formatting, lints, types, layers, the stub
 	cargo fmt --all --check
-	cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+	cargo clippy --locked --quiet --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
 	$(BIN)/ruff format --check python tests bench examples scripts
 	$(BIN)/ruff check python tests bench examples scripts
 	MYPYPATH=python $(BIN)/mypy

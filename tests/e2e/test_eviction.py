@@ -22,7 +22,7 @@ from tests.rig.edge import EdgeNode
 from tests.rig.images import write_archive
 from tests.rig.processes import python_module
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(180)]
 
 ABOVE = f"/kedge-evict-{os.getpid()}"
 QUIET = {"nodefs.available": "1%"}
