@@ -9,7 +9,6 @@ be complete; a store that had to be refilled may simply not have its pod yet.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
@@ -17,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
 from kedge.api.static_pods import mirrored
-from kedge.edge.kubelet import labels, objects, remains, reports
+from kedge.edge.kubelet import labels, objects, reports
 from kedge.edge.kubelet.container import tokens
+from kedge.edge.kubelet.inventory import Containers, Inventory, Sandboxes
 from kedge.edge.kubelet.node.counts import relists
 from kedge.edge.kubelet.pod import observe
 from kedge.edge.kubelet.pod.state import Container, ContainerState, Ended, Pod, Sandbox
+from kedge.edge.kubelet.remains import Remains
 from kedge.edge.kubelet.worker import PodWorker
-from kedge.errors import Gone, KedgeError, RuntimeFailure
+from kedge.errors import Gone, RuntimeFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 RELIST_SECONDS = 1.0
 RELIST_WITH_EVENTS_SECONDS = 30.0
 RUNTIME_RETRY_SECONDS = 0.2
-LEFT_OVER_RETRY_SECONDS = 30.0
 APART_SECONDS = 0.2
 """Between two comparisons, however many events there are: a start of many pods makes hundreds."""
 _WATCHED = [
@@ -80,7 +80,8 @@ class Pods:
         self._group: asyncio.TaskGroup | None = None
         self._unclaimed: dict[str, tuple[dict[str, Sandbox], dict[str, Container]]] = {}
         self._relist = asyncio.Event()
-        self._removing: set[str] = set()
+        self._inventory = Inventory(tools.runtime, tools.facts.node)
+        self._remains = Remains(tools.paths, tools.cgroups, tools.volumes)
         self._is_adopted = False
         self._static: dict[ObjectKey, Pod] = {}
         self._static_known: asyncio.Event | None = None
@@ -221,47 +222,13 @@ class Pods:
         known = self._tools.reporter.known(metadata["namespace"], metadata["name"], metadata["uid"])
         return 1 if known and known.get("phase") == "Running" else 2
 
-    async def _inventory_when_up(
-        self,
-    ) -> tuple[dict[str, dict[str, Sandbox]], dict[str, dict[str, Container]]]:
+    async def _inventory_when_up(self) -> tuple[Sandboxes, Containers]:
         while True:
             try:
-                return await self._inventory()
+                return await self._inventory.take()
             except RuntimeFailure as error:
                 self._runtime_failed(error)
                 await asyncio.sleep(RUNTIME_RETRY_SECONDS)
-
-    async def _inventory(
-        self,
-    ) -> tuple[dict[str, dict[str, Sandbox]], dict[str, dict[str, Container]]]:
-        """Sandboxes and containers of this node by pod UID, with their states."""
-        runtime = self._tools.runtime
-        listed = [one for one in await runtime.list_sandboxes() if self._is_ours(one)]
-        sandboxes: dict[str, dict[str, Sandbox]] = {}
-        for one in listed:
-            found = await self._sandbox(one)
-            if found is not None:
-                sandboxes.setdefault(one.labels[labels.POD_UID], {})[one.id] = found
-        ours = {one.id for one in listed}
-        containers: dict[str, dict[str, Container]] = {}
-        for info in await runtime.list_containers():
-            if info.sandbox_id in ours and labels.POD_UID in info.labels:
-                status = await runtime.container_status(info.id)
-                if status is not None:
-                    containers.setdefault(info.labels[labels.POD_UID], {})[info.id] = (
-                        observe.container(info, status)
-                    )
-        return sandboxes, containers
-
-    def _is_ours(self, one: SandboxInfo) -> bool:
-        return (
-            one.labels.get(labels.MANAGED_BY) == self._tools.facts.node
-            and labels.POD_UID in one.labels
-        )
-
-    async def _sandbox(self, info: SandboxInfo) -> Sandbox | None:
-        status = await self._tools.runtime.sandbox_status(info.id)
-        return None if status is None else observe.sandbox(status, tuple(status.ips))
 
     # the store
 
@@ -411,7 +378,7 @@ class Pods:
         runtime = self._tools.runtime
         known_sandboxes = {one: worker for worker in self.workers() for one in worker.sandboxes}
         known_containers = {one: worker for worker in self.workers() for one in worker.containers}
-        sandboxes = [one for one in await runtime.list_sandboxes() if self._is_ours(one)]
+        sandboxes = [one for one in await runtime.list_sandboxes() if self._inventory.is_ours(one)]
         containers = await runtime.list_containers()
         for one in sandboxes:
             await self._compare_sandbox(one)
@@ -433,7 +400,7 @@ class Pods:
         known = worker.sandboxes.get(info.id)
         if (known is None and worker.busy) or (known is not None and known.ready == info.ready):
             return
-        worker.observe_sandbox(await self._sandbox(info), info.id)
+        worker.observe_sandbox(await self._inventory.sandbox(info), info.id)
 
     async def _compare_container(self, info: ContainerInfo) -> None:
         worker = self._workers.get(info.labels.get(labels.POD_UID, ""))
@@ -458,22 +425,13 @@ class Pods:
     async def _find_orphans(self, listed: Iterable[SandboxInfo]) -> None:
         """Ends what belongs to no pod; a worker that ends while this looks leaves no orphan."""
         suspects = {one.labels[labels.POD_UID] for one in listed} - self._workers.keys()
-        if not suspects and not self._left_over():
+        if not suspects and not self._remains.of_others(self._workers):
             return
-        sandboxes, containers = await self._inventory()
+        sandboxes, containers = await self._inventory.take()
         found = {uid: mine for uid, mine in sandboxes.items() if uid in suspects}
         self._end_orphans(found, containers)
 
-    def _left_over(self) -> set[str]:
-        """Pods that have a directory or volumes, and are none of ours."""
-        found = set(self._tools.volumes.left_over())
-        with contextlib.suppress(FileNotFoundError):
-            found.update(one.name for one in self._tools.paths.pods.iterdir())
-        return found - self._workers.keys() - self._removing
-
-    def _end_orphans(
-        self, sandboxes: dict[str, dict[str, Sandbox]], containers: dict[str, dict[str, Container]]
-    ) -> None:
+    def _end_orphans(self, sandboxes: Sandboxes, containers: Containers) -> None:
         """Ends pods that run here and are in the store no more; takes back their reports."""
         self._unclaimed.clear()
         for uid, mine in sandboxes.items():
@@ -484,26 +442,14 @@ class Pods:
                 self._start(
                     PodWorker(_orphan(uid, newest), self._tools, mine, found, was_gone=True)
                 )
-        for uid in self._left_over():
-            self._removing.add(uid)
-            if self._group is not None:
-                self._group.create_task(self._remove_left_over(uid))
+        if self._group is not None:
+            for uid in self._remains.of_others(self._workers):
+                self._group.create_task(self._remains.remove(uid))
         known = self._keys.keys() | (set() if self._mirrors is None else self._mirrors.keys())
         for key in self._tools.reporter.known_keys():
             resource = STATIC if key.resource == reports.STATIC else "pods"
             if key._replace(resource=resource) not in known:
                 self._tools.reporter.forget_key(key)
-
-    async def _remove_left_over(self, uid: str) -> None:
-        """Removes a dead pod's directory; what cannot be removed now is tried again later."""
-        try:
-            await self._tools.volumes.remove(uid)
-            remains.remove(self._tools.paths, self._tools.cgroups, uid)
-        except (KedgeError, OSError) as error:
-            _log.warning("what is left of pod uid=%s cannot be removed: %s", uid, error)
-            await asyncio.sleep(LEFT_OVER_RETRY_SECONDS)
-        finally:
-            self._removing.discard(uid)
 
 
 def _orphan(uid: str, sandbox: Sandbox) -> Pod:
