@@ -18,8 +18,9 @@ from kedge.api.keys import ObjectKey
 from kedge.api.kinds import REVIEWS, Kind, find
 from kedge.cluster.apiserver import failures
 from kedge.cluster.apiserver.access import User
+from kedge.cluster.apiserver.bodies import WriteOptions, parse
 from kedge.cluster.apiserver.deletion import DeleteOptions, is_dry_run
-from kedge.cluster.apiserver.registry import WriteOptions, parse, scale_of
+from kedge.cluster.apiserver.registry import scale_of
 from kedge.cluster.apiserver.server import JSON, Request, Response
 from kedge.errors import BadRequest, NotFound, UnsupportedMediaType
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,16 +23,17 @@ from kedge.api import defaults, names, patches, schema, selectors, validation
 from kedge.api.keys import ObjectKey
 from kedge.api.kinds import Kind, find
 from kedge.api.meta import timestamp
-from kedge.cluster.apiserver import allocation, deletion, failures, strategies
+from kedge.cluster.apiserver import allocation, bodies, deletion, failures, strategies
 from kedge.cluster.apiserver.access import check_cloud
 from kedge.cluster.apiserver.admission import Admission
 from kedge.cluster.apiserver.allocation import Allocator
+from kedge.cluster.apiserver.bodies import WriteOptions
 from kedge.cluster.apiserver.deletion import DeleteOptions
 from kedge.errors import AlreadyExists, BadRequest, Conflict, NotFound, UnsupportedMediaType
 from kedge.store import ABSENT, Op, Store, delete, put
 
 if TYPE_CHECKING:
-    from kedge.cluster.apiserver.access import Escalation, User
+    from kedge.cluster.apiserver.access import Escalation
 
 Object = dict[str, Any]
 Change = Callable[[Object], Object]
@@ -42,23 +43,6 @@ MAX_ATTEMPTS = 50
 GENERATED_NAME_ATTEMPTS = 8
 DEFAULT_SERVICE_CIDR = "10.96.0.0/16"
 PAGE = 500
-
-
-@dataclass(slots=True)
-class WriteOptions:
-    """How to write, and what to tell about it.
-
-    Attributes:
-        dry_run: decide everything, store nothing.
-        strict: what happens to unknown fields: ``Ignore``, ``Warn`` or ``Strict``.
-        user: on whose behalf; none is kedge itself.
-        warnings: texts for the client; filled in.
-    """
-
-    dry_run: bool = False
-    strict: str = "Ignore"
-    user: User | None = None
-    warnings: list[str] = field(default_factory=list)
 
 
 _PLAIN = WriteOptions()
@@ -122,10 +106,10 @@ class Registry:
     ) -> Object:
         """``create`` for a caller that gives the object away."""
         kind = _kind(key)
-        obj = _typed(kind, obj)
-        metadata = _metadata(obj)
-        _decode(kind, obj, options)
-        _place(kind, key, metadata)
+        obj = bodies.typed(kind, obj)
+        metadata = bodies.metadata_of(obj)
+        bodies.decode(kind, obj, options)
+        bodies.place(kind, key, metadata)
         if metadata.get("resourceVersion"):
             raise BadRequest("resourceVersion should not be set on objects to be created")
         prefix = "" if metadata.get("name") else metadata.get("generateName", "")
@@ -182,10 +166,10 @@ class Registry:
     ) -> Object:
         """``update`` for a caller that gives the object away."""
         kind = _kind(key)
-        obj = _typed(kind, obj)
-        metadata = _metadata(obj)
-        _decode(kind, obj, options)
-        _place(kind, key, metadata)
+        obj = bodies.typed(kind, obj)
+        metadata = bodies.metadata_of(obj)
+        bodies.decode(kind, obj, options)
+        bodies.place(kind, key, metadata)
         if metadata.get("name") != key.name:
             message = f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({key.name})"
             raise BadRequest(message)
@@ -226,12 +210,12 @@ class Registry:
 
         def change(old: Object) -> Object:
             version = old["metadata"]["resourceVersion"]
-            new = patches.apply(old, parse(body), content_type, shape)
+            new = patches.apply(old, bodies.parse(body), content_type, shape)
             if type(new.get("metadata")) is not dict:
                 raise BadRequest("metadata: wanted an object")
-            _check_version(kind, key, new["metadata"], version)
-            _decode(kind, new, options)
-            _check_identity(kind, key, new)
+            bodies.check_version(kind, key, new["metadata"], version)
+            bodies.decode(kind, new, options)
+            bodies.check_identity(kind, key, new)
             return new
 
         if subresource == "status":
@@ -432,7 +416,7 @@ class Registry:
         self, kind: Kind, key: ObjectKey, body: bytes, content_type: str, options: WriteOptions
     ) -> Object:
         """The hot path: merges the status part of a patch into the stored status, and nothing else."""
-        parsed = parse(body)
+        parsed = bodies.parse(body)
         if type(parsed) is not dict:
             raise BadRequest(
                 f"error decoding patch: wanted an object, got: {type(parsed).__name__}"
@@ -463,7 +447,7 @@ class Registry:
 
         def apply(obj: Object) -> Object:
             status = change(obj)
-            _report(schema.decode(shape, status), options, prefix="status.")
+            bodies.report(schema.decode(shape, status), options, prefix="status.")
             obj["status"] = status
             validation.validate_status(kind, obj)
             return obj
@@ -536,18 +520,6 @@ class _Expected:
             raise failures.conflict(kind, key.name)
 
 
-def parse(body: bytes) -> Any:
-    """A JSON document.
-
-    Raises:
-        BadRequest: it is not JSON.
-    """
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body of the request is not JSON: {error}") from error
-
-
 def scale_of(obj: Object) -> Object:
     """The ``Scale`` of a workload."""
     metadata = obj["metadata"]
@@ -575,81 +547,6 @@ def _kind(key: ObjectKey) -> Kind:
 
 def _is_service(kind: Kind) -> bool:
     return kind.resource == "services" and not kind.group
-
-
-def _typed(kind: Kind, obj: Object) -> Object:
-    """The object with its type first, as the store's readers like it."""
-    for name, wanted in (("apiVersion", kind.api_version), ("kind", kind.kind)):
-        got = obj.get(name)
-        if got not in (None, "", wanted):
-            what = "API version" if name == "apiVersion" else "kind"
-            raise BadRequest(
-                f"the {what} in the data ({got}) does not match the expected {what} ({wanted})"
-            )
-    return {"kind": kind.kind, "apiVersion": kind.api_version, **_rest(obj)}
-
-
-def _rest(obj: Object) -> Object:
-    obj.pop("kind", None)
-    obj.pop("apiVersion", None)
-    return obj
-
-
-def _metadata(obj: Object) -> Object:
-    metadata = obj.get("metadata")
-    if metadata is None:
-        metadata = obj["metadata"] = {}
-    if type(metadata) is not dict:
-        raise BadRequest("metadata: wanted an object")
-    return metadata
-
-
-def _decode(kind: Kind, obj: Object, options: WriteOptions) -> None:
-    try:
-        unknown = schema.decode(schema.struct(kind.definition), obj)
-    except BadRequest as error:
-        version = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
-        raise BadRequest(f"{version}: {error.message}") from error
-    _report(unknown, options)
-
-
-def _report(unknown: list[str], options: WriteOptions, prefix: str = "") -> None:
-    if not unknown or options.strict == "Ignore":
-        return
-    texts = [f'unknown field "{prefix}{path}"' for path in unknown]
-    if options.strict == "Strict":
-        raise BadRequest(f"strict decoding error: {', '.join(texts)}")
-    options.warnings.extend(text for text in texts if text not in options.warnings)
-
-
-def _place(kind: Kind, key: ObjectKey, metadata: Object) -> None:
-    if not kind.namespaced:
-        metadata.pop("namespace", None)
-    elif metadata.setdefault("namespace", key.namespace) != key.namespace:
-        raise BadRequest(
-            "the namespace of the provided object does not match the namespace sent on the request"
-        )
-    if key.name:
-        metadata.setdefault("name", key.name)
-
-
-def _check_version(kind: Kind, key: ObjectKey, metadata: Object, version: str) -> None:
-    """A patch that sets resourceVersion states the one that it is for."""
-    wanted = metadata.get("resourceVersion")
-    if wanted not in (None, "", version):
-        raise failures.conflict(kind, key.name)
-
-
-def _check_identity(kind: Kind, key: ObjectKey, new: Object) -> None:
-    problems = validation.Problems()
-    problems.immutable("metadata.name", key.name, new["metadata"].get("name"))
-    if kind.namespaced:
-        problems.immutable("metadata.namespace", key.namespace, new["metadata"].get("namespace"))
-    problems.raise_for(kind.group, kind.kind, key.name)
-    if new.get("kind") != kind.kind or new.get("apiVersion") != kind.api_version:
-        raise BadRequest(
-            f"a patch may not change the type of an object, got: {new.get('apiVersion')} {new.get('kind')}"
-        )
 
 
 def _binding_conflict(name: str, why: str) -> Conflict:

@@ -8,7 +8,7 @@ import pytest
 from kedge.api import static_pods
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver.access import GROUP, Access, Escalation, User
-from kedge.cluster.apiserver.registry import WriteOptions
+from kedge.cluster.apiserver.bodies import WriteOptions
 from kedge.errors import Forbidden, NotFound
 
 READ_PODS = {"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}

@@ -7,7 +7,7 @@ import pytest
 
 from kedge.api import patches
 from kedge.api.keys import ObjectKey
-from kedge.cluster.apiserver.registry import WriteOptions
+from kedge.cluster.apiserver.bodies import WriteOptions
 from kedge.errors import AlreadyExists, BadRequest, Conflict, Forbidden, Invalid, NotFound
 
 
