@@ -25,12 +25,13 @@ async def test_a_lease_is_made_then_renewed_and_left_when_the_session_ends(monke
     task = asyncio.get_running_loop().create_task(leases.run())
     sessions.connected(Session(1, "a"))
     leases.connected("a")
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        while len(api.calls) < 4:
+            await asyncio.sleep(0.01)
     sessions.disconnected("a", 1)
-    await asyncio.sleep(0.03)
-    renewed = len(api.calls)
-    assert renewed >= 4
     await asyncio.sleep(0.05)
+    renewed = len(api.calls)
+    await asyncio.sleep(0.1)
     task.cancel()
     assert len(api.calls) == renewed
     assert api.objects[KEY]["metadata"]["ownerReferences"][0]["uid"] == "n1"
