@@ -126,7 +126,7 @@ def test_a_claims_volume_is_staged_and_published_and_comes_back_after_an_offline
     assert (rig.volumes / "v1" / "log").read_text() == "start\n"
     assert rig.calls() == ["NodeStageVolume", "NodePublishVolume"]
     assert rig.control.calls("NodeStageVolume")[0]["secrets"] == {"password": "hidden"}
-    time.sleep(2)  # reports are written a moment later
+    time.sleep(4)  # reports are written a moment later
     node.kill()
     events = [one["message"] for one in node.reports("events").values()]
     assert any(f"driver name {DRIVER} not found" in one for one in events)
@@ -160,7 +160,7 @@ def test_a_driver_that_fails_is_named_in_events_and_no_other_pod_notices(rig: Ri
     node.wait(lambda: rig.calls().count("NodePublishVolume") > 3, "it is tried again", 60)
     rig.control.write(faults={})
     node.wait(lambda: is_ready(node, "web"), "the pod is ready", 60)
-    time.sleep(2)
+    time.sleep(4)
     node.kill()
     events = [one["message"] for one in node.reports("events").values()]
     assert any(

@@ -95,7 +95,7 @@ def test_a_container_has_its_devices_and_keeps_them_over_a_crash_of_agent_and_pl
     node.containerd.reboot()
     node.start()
     node.wait(lambda: not is_ready(node, "web"), "the pod waits for its plugin", 60)
-    time.sleep(2)  # its report is written a moment later
+    time.sleep(4)  # its report is written a moment later
     node.kill()
     assert counts(node) == ("0", "0"), "a plugin that is not back has no devices"
     node.start()
@@ -147,7 +147,7 @@ def test_cdi_devices_are_resolved_for_a_runtime_that_does_not_know_them(rig: Rig
         web = wanting("web")
         node.changed(web)
         node.wait(lambda: "cdi=yes" in node.log(web), "the container has the device's variable", 60)
-        time.sleep(2)  # Events are written a moment later
+        time.sleep(4)  # Events are written a moment later
         node.kill()
         events = node.reports("events").values()
         told = [one["message"] for one in events if one["reason"] == "NotHonoured"]

@@ -386,7 +386,7 @@ def test_pods_that_cannot_run_say_why_and_the_others_run(node: Faulty) -> None:
         node.wait(
             lambda: node.waiting("command") in {"RunContainerError", "CrashLoopBackOff"}, "command"
         )
-        time.sleep(2.5)
+        time.sleep(4)  # an Event of a volume comes after 2 s, and is written a moment later
         node.changed(node.pod("late"))
         node.wait(lambda: node.is_ready("late"), "a new one starts beside them", 20)
         assert not node.health()

@@ -102,9 +102,12 @@ class Actions:
                 return  # what was missing may have come while this looked: again at once
             now = self._tools.clock()
             delay = worker.memory.delay(plan.VOLUMES, FIRST_DELAY_SECONDS)
+            is_told = now > worker.began_at + QUIET_SECONDS
+            if not is_told:  # the attempt that will be told is not put off beyond then
+                delay = min(delay, worker.began_at + QUIET_SECONDS + 0.1 - now)
             reason = error.reason if isinstance(error, AttachError) else "FailedMount"
             worker.fail(plan.VOLUMES, reason, str(error), delay)
-            if now > worker.began_at + QUIET_SECONDS:
+            if is_told:
                 self._event(reason, str(error))
             return
         worker.volumes = found
