@@ -4,10 +4,13 @@
 An exec is timed from the request until its verdict is read: through API server, hub, link, agent and
 runtime, with TLS and a connection of its own, as kubectl has; and directly, from the call of CRI's
 Exec with the same WebSocket client at the runtime's streaming server. They alternate, so that the
-machine's other work falls on both. The node dials the hub itself: the link simulator of the other
-benches is a program of its own, and would run in this process, beside the client. The log grows by 50 MB/s for a while (written into the
-container's log file in CRI's format, which spares the measure the runtime's own speed), is rotated by
-the agent meanwhile, and read through the API; the agent's memory is sampled all the time.
+machine's other work falls on both, with a pause after each: the runtime clears up after an exec when its
+verdict has been given, and the API server makes its next connection; neither is left to the other's time. The node dials the hub
+itself: the link simulator of the other benches would run in this process, beside the client.
+
+The log grows by 50 MB/s for a while (written into the container's log file in CRI's format, which spares
+the measure the runtime's own speed), is rotated by the agent meanwhile, and read through the API; the
+agent's memory is sampled all the time.
 """
 
 from __future__ import annotations
@@ -36,7 +39,8 @@ from bench.rig import Bench, percentile, rss_bytes
 from tests.rig.api import Credentials
 from tests.rig.system import System
 
-ROUNDS = 60
+ROUNDS = 120
+PAUSE_SECONDS = 0.15
 WARM = 5
 LOG_SECONDS = 12.0
 LOG_BYTES_PER_SECOND = 50_000_000
@@ -79,12 +83,14 @@ async def latencies(system: System) -> tuple[list[float], list[float]]:
     async with connected(system.containerd.endpoint) as runtime:
         for at in range(ROUNDS + WARM):
             one = await asyncio.to_thread(through, system, context)
+            await asyncio.sleep(PAUSE_SECONDS)
             begin = time.perf_counter()
             url = await runtime.exec(
                 container, ["true"], tty=False, stdin=False, stdout=True, stderr=True
             )
             await asyncio.to_thread(verdict, url.replace("http", "ws", 1), {})
             other = time.perf_counter() - begin
+            await asyncio.sleep(PAUSE_SECONDS)
             if at >= WARM:
                 linked.append(one)
                 direct.append(other)

@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// Below what a node's kubelet server waits for a request on a new connection (30 s).
 const KEPT: Duration = Duration::from_secs(20);
+/// The stream for which it was called starts a program, which has the machine for itself until then.
+const LATER: Duration = Duration::from_millis(100);
 /// The nodes that have one.
 const MAX_NODES: usize = 64;
 
@@ -62,6 +64,7 @@ impl<S: AsyncRead + Unpin> Spares<S> {
         connecting: impl Future<Output = Option<S>>,
     ) {
         let Some(number) = self.begin(&node, hub) else { return };
+        tokio::time::sleep(LATER).await;
         if let Some(made) = connecting.await {
             if let Some(spare) = self.table.lock().find(&node, number) {
                 spare.stream = Some(made);
@@ -112,12 +115,17 @@ mod tests {
 
     use super::*;
 
+    /// Lets what is made later be made.
+    async fn settle() {
+        tokio::time::sleep(LATER + Duration::from_millis(1)).await;
+    }
+
     /// Makes one of `node` through hub `h`; the other end of it.
     async fn made(spares: &Arc<Spares<DuplexStream>>, node: &str) -> DuplexStream {
         let (ours, theirs) = duplex(64);
         let making = Arc::clone(spares).make(node.into(), "h".into(), async { Some(ours) });
         tokio::spawn(making);
-        tokio::task::yield_now().await;
+        settle().await;
         theirs
     }
 
@@ -170,11 +178,11 @@ mod tests {
             Some(ours)
         };
         let making = tokio::spawn(Arc::clone(&spares).make("n".into(), "h".into(), connecting));
-        tokio::task::yield_now().await;
+        settle().await;
         assert!(spares.take("n", "h").is_none(), "it is not there yet");
         spares.clear();
         tell.send(()).unwrap();
-        tokio::task::yield_now().await;
+        settle().await;
         assert!(spares.take("n", "h").is_none());
         making.await.unwrap();
     }
