@@ -268,34 +268,77 @@ def test_last_words_fall_back_to_the_last_lines_of_the_log(tmp_path: Path) -> No
     assert mounts.read_last_words(tmp_path / "none", None) == ""
 
 
-def test_probes_of_an_adopted_container_are_spread_over_their_period() -> None:
-    class Target:
-        def __init__(self) -> None:
-            self.asked = 0
+class Probed:
+    """A container whose commands succeed, each after its time."""
 
-        async def execute(self, command: list[str], timeout_seconds: float) -> tuple[int, str]:
-            self.asked += 1
-            return 0, ""
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.asked: list[str] = []
+        self.seconds = seconds
 
-        async def ask(self, what: dict[str, Any], timeout_seconds: float) -> tuple[bool, str]:
-            raise AssertionError(what)
+    async def execute(self, command: list[str], timeout_seconds: float) -> tuple[int, str]:
+        self.asked.append(command[0])
+        await asyncio.sleep(self.seconds)
+        self.asked.append(f"{command[0]} done")
+        return 0, ""
 
-        def address(self) -> str:
-            return ""
+    async def ask(self, what: dict[str, Any], timeout_seconds: float) -> tuple[bool, str]:
+        raise AssertionError(what)
 
-    async def asked(spread: float) -> int:
-        target = Target()
-        probe = {"exec": {"command": ["true"]}, "periodSeconds": 10, "initialDelaySeconds": 5}
-        prober = probes.Prober(
-            spec(livenessProbe=probe),
-            target,
-            changed=lambda _: None,
-            unhealthy=lambda *_: None,
-        )
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await prober.run(100.0, known_ready=True, spread=spread)
-        return target.asked
+    def address(self) -> str:
+        return ""
 
-    assert asyncio.run(asked(0.0)) == 1
-    assert asyncio.run(asked(0.9)) == 0
+
+def probe(command: str, **more: Any) -> dict[str, Any]:
+    return {"exec": {"command": [command]}, "periodSeconds": 10, **more}
+
+
+async def probed(
+    target: Probed,
+    age: float,
+    seconds: float,
+    *,
+    ready: bool = False,
+    spread: float = 0.0,
+    **wanted: Any,
+) -> list[str]:
+    prober = probes.Prober(
+        spec(**wanted), target, changed=lambda _: None, unhealthy=lambda *_: None
+    )
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await prober.run(age, known_ready=ready, spread=spread)
+    return target.asked
+
+
+@pytest.mark.parametrize(("spread", "count"), [(0.0, 1), (0.9, 0)])
+async def test_probes_of_an_adopted_container_are_spread_over_their_period(
+    spread: float, count: int
+) -> None:
+    wanted = probe("alive", initialDelaySeconds=5)
+    asked = await probed(Probed(), 100.0, 0.1, ready=True, spread=spread, livenessProbe=wanted)
+    assert asked.count("alive") == count
+
+
+async def test_after_a_startup_probe_readiness_comes_before_liveness() -> None:
+    kinds = {f"{kind}Probe": probe(kind) for kind in ("startup", "liveness", "readiness")}
+    asked = await probed(Probed(0.02), 0.0, 0.5, **kinds)
+    order = ["startup", "readiness", "liveness"]
+    assert asked == [word for kind in order for word in (kind, f"{kind} done")]
+
+
+async def test_a_readiness_probe_that_hangs_keeps_no_liveness_probe_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probes, "READINESS_FIRST_SECONDS", 0.05)
+    kinds = {f"{kind}Probe": probe(kind) for kind in ("liveness", "readiness")}
+    late = probe("readiness", initialDelaySeconds=60)
+    asked = await probed(
+        Probed(), 0.0, 0.5, startupProbe=probe("startup"), **kinds | {"readinessProbe": late}
+    )
+    assert asked == ["startup", "startup done", "liveness", "liveness done"]
+
+
+async def test_an_initial_delay_counts_from_the_containers_start() -> None:
+    late = probe("liveness", initialDelaySeconds=60)
+    asked = await probed(Probed(), 1.0, 0.1, startupProbe=probe("startup"), livenessProbe=late)
+    assert asked == ["startup", "startup done"]

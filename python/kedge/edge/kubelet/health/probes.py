@@ -8,6 +8,7 @@ A ``Prober`` watches the probes of one container id. It tells its owner only whe
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STARTUP, READINESS, LIVENESS = "startup", "readiness", "liveness"
+READINESS_FIRST_SECONDS = 1.0
+"""How long at most the first liveness attempt after a startup probe leaves the machine to readiness."""
 _FIELDS = {STARTUP: "startupProbe", READINESS: "readinessProbe", LIVENESS: "livenessProbe"}
 
 
@@ -108,6 +111,8 @@ class Prober:
         self._unhealthy = unhealthy
         self._counted = counted
         self.health = initial_health(container)
+        self._readiness: asyncio.Event | None = None
+        """Set with the first readiness attempt, if the liveness probe waits for it."""
 
     async def run(
         self,
@@ -122,25 +127,32 @@ class Prober:
             known_ready: it was ready when last reported; it stays so until a probe says otherwise.
             spread: the share of a period, 0 to 1, that the first attempts wait.
         """
+        began = asyncio.get_running_loop().time() - started_seconds_ago
         if known_ready:
             self._set(replace(self.health, started=True, ready=True))
         if not self.health.started:
-            await self._loop(STARTUP, started_seconds_ago, spread)
+            await self._loop(STARTUP, began, spread)
             if not self.health.alive:
                 return
-            started_seconds_ago = float("inf")
+            if _FIELDS[READINESS] in self._container:
+                # It has just shown that it is alive; whether it is ready is what others wait for.
+                self._readiness = asyncio.Event()
         tasks = [kind for kind in (READINESS, LIVENESS) if _FIELDS[kind] in self._container]
         async with asyncio.TaskGroup() as group:
             for kind in tasks:
-                group.create_task(self._loop(kind, started_seconds_ago, spread))
+                group.create_task(self._loop(kind, began, spread))
 
-    async def _loop(self, kind: str, age: float, spread: float) -> None:
+    async def _loop(self, kind: str, began: float, spread: float) -> None:
         probe = self._container[_FIELDS[kind]]
         rule = Rule.of(probe)
         tally = Tally(good=self.health.ready if kind == READINESS else kind == LIVENESS)
+        age = asyncio.get_running_loop().time() - began
         await asyncio.sleep(
             max(0.0, rule.initial_delay_seconds - age) + spread * rule.period_seconds
         )
+        if kind == LIVENESS and self._readiness is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._readiness.wait(), READINESS_FIRST_SECONDS)
         failures = 0
         while True:
             ok, output = await checks.check(
@@ -148,6 +160,8 @@ class Prober:
             )
             tally = tally.add(ok, rule)
             self._counted(kind, ok)
+            if kind == READINESS and self._readiness is not None:
+                self._readiness.set()
             failures = 0 if ok else failures + 1
             if not ok:
                 self._unhealthy(kind, output)
