@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -150,6 +151,10 @@ def test_a_plugin_that_is_missing_makes_the_node_say_so(make: Make) -> None:
         )
         shutil.copy("/usr/lib/cni/host-local", plugins / "host-local")
         node.wait(lambda: is_ready(node, "web"), "the plugin came", 60)
+        node.wait(
+            lambda: not node.status().get("runtime", {}).get("message"), "and the node too", 60
+        )
+        time.sleep(2)  # its report is written a moment later
         node.kill()
         ready = [
             one

@@ -109,7 +109,9 @@ class Registry:
         given = handler.headers.get("Authorization", "")
         if self.credentials and given != f"Basic {self.credentials}":
             challenge = {"WWW-Authenticate": 'Basic realm="registry"'}
-            _send(handler, 401, b'{"errors":[{"code":"UNAUTHORIZED"}]}', challenge)
+            _send(
+                handler, 401, b'{"errors":[{"code":"UNAUTHORIZED"}]}', challenge, has_body=has_body
+            )
             return
         parts = handler.path.strip("/").split("/")
         if parts == ["v2"]:
@@ -124,7 +126,8 @@ class Registry:
             found = self.blobs.get(which)
             headers = {"Content-Type": "application/octet-stream"}
         if found is None:
-            _send(handler, 404, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}', {})
+            missing = b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}'
+            _send(handler, 404, missing, {}, has_body=has_body)
         elif kind == "manifests" or not has_body:
             _send(handler, 200, found, headers, has_body=has_body)
         else:
