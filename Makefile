@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 # Files of tests that run at a time; they wait far more than they compute.
-JOBS ?= 3
+JOBS ?= 2
 # CI has --release here: what is compiled for the extension then serves lints and tests of Rust, too.
 CARGO_FLAGS ?=
 EXTENSION := python/kedge/_core.abi3.so

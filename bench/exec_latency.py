@@ -8,7 +8,7 @@ machine's other work falls on both, with a pause after each: the runtime clears 
 verdict has been given, and the API server makes its next connection; neither is left to the other's time. The node dials the hub
 itself: the link simulator of the other benches would run in this process, beside the client.
 
-The log grows by 50 MB/s for a while (written into the container's log file in CRI's format, which spares
+The log grows by 52 MB/s for a while (written into the container's log file in CRI's format, which spares
 the measure the runtime's own speed), is rotated by the agent meanwhile, and read through the API; the
 agent's memory is sampled all the time.
 """
@@ -43,7 +43,7 @@ ROUNDS = 120
 PAUSE_SECONDS = 0.15
 WARM = 5
 LOG_SECONDS = 12.0
-LOG_BYTES_PER_SECOND = 50_000_000
+LOG_BYTES_PER_SECOND = 52_000_000
 SLICE_SECONDS = 0.05
 # Longer than from one trimming of the agent to the next: what comes and goes with that is no growth.
 QUIET_SECONDS = 12.0
