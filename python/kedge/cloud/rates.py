@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often each address may ask: a token bucket for each, and a limit on how many are remembered."""
+"""How often each address may ask, or a thing be said: a token bucket for each, and a limit on how many are remembered."""
 
 from __future__ import annotations
 

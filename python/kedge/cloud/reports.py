@@ -6,12 +6,14 @@ Each report is about one object; only the newest of each object waits, one at a 
 that nothing acknowledged is lost; while the API is away, reports wait here and the link's window
 holds the node back. A superseded report is acknowledged together with the one that replaced it. A
 refusal that will not change is told to the node (``nack``); an object that is gone is done. What
-the API forbids is tried again: it is this role's rights that are wrong, not the report.
+the API forbids is tried again, and said once a minute for each kind of report: it is this role's rights
+that are wrong, not the report.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +23,7 @@ from kedge import metrics
 from kedge.aio import Backoff, KeyedQueue
 from kedge.api.keys import ObjectKey
 from kedge.cloud.mirror_pods import mirror_pod
+from kedge.cloud.rates import Rates
 from kedge.cloud.registration import register
 from kedge.cloud.status_patches import claim_patch, status_patch
 from kedge.errors import (
@@ -104,6 +107,7 @@ class Reports:
         sessions: whose reports count.
         hub: gets the acknowledgements.
         workers: how many objects are written at once.
+        clock: seconds, for how often something is said.
     """
 
     def __init__(
@@ -114,12 +118,15 @@ class Reports:
         hub: Acknowledger,
         *,
         workers: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._mirror = mirror
         self._sessions = sessions
         self._hub = hub
         self._workers = workers
+        self._clock = clock
+        self._forbidden_told = Rates(per_minute=1)
         self._waiting: dict[str, dict[ObjectKey, _Waiting]] = {}
         self._queue: KeyedQueue[_Slot] = KeyedQueue()
         self._registering: set[str] = set()
@@ -218,6 +225,11 @@ class Reports:
             newer.backoff = waiting.backoff
         delay = waiting.backoff.next_seconds()
         log.debug("report waits object=%s seconds=%.2f cause=%s", slot[1], delay, error)
+        if isinstance(error, Forbidden) and self._forbidden_told.allow(
+            slot[1].resource, self._clock()
+        ):
+            text = "report waits for a right that this role lacks node=%s object=%s cause=%s"
+            log.warning(text, *slot, error)
         metrics.count("kedge_reports_total", resource=slot[1].resource, result="retried")
         self._queue.add_after(slot, delay)
 

@@ -23,10 +23,13 @@ NODE = ObjectKey("", "nodes", "", "a")
 
 class Rig:
     def __init__(self) -> None:
+        self.now = 0.0
         self.api, self.mirror, self.hub = FakeApi(), FakeMirror(), FakeHub()
         self.sessions = Sessions()
         self.sessions.connected(Session(1, "a", key_hash="sha256:one"))
-        self.reports = Reports(self.api, self.mirror, self.sessions, self.hub, workers=8)
+        self.reports = Reports(
+            self.api, self.mirror, self.sessions, self.hub, workers=8, clock=lambda: self.now
+        )
         self.api.objects[POD] = {"metadata": {"name": "web", "uid": "u1"}, "status": {}}
 
     def submit(self, seq, resource, value, *, namespace="default", name="web", session=1):
@@ -123,6 +126,32 @@ async def test_missing_rights_of_the_cloud_lose_no_report():
     async with running(rig):
         rig.status(1, "Running")
     assert rig.hub.acked == [(1, 1)]
+
+
+async def test_missing_rights_of_the_cloud_are_told_now_and_then_with_the_report(caplog):
+    rig = Rig()
+
+    def told():
+        return [one.message for one in caplog.records if one.levelname == "WARNING"]
+
+    rig.api.failures = [Forbidden("kedge-cloud cannot patch pods/status")] * 3
+    async with running(rig):
+        rig.status(1, "Running")
+    [text] = told()
+    assert "node=a" in text
+    assert f"object={POD._replace(resource='pods/status')}" in text
+    assert text.endswith("cause=kedge-cloud cannot patch pods/status")
+    for now, count in ((59.0, 1), (61.0, 2)):
+        rig.now = now
+        rig.api.failures = [Forbidden("no")]
+        async with running(rig):
+            rig.status(2, "Failed")
+        assert len(told()) == count
+    rig.api.objects[NODE] = {"metadata": {"name": "a"}, "status": {}}
+    rig.api.failures = [Forbidden("kedge-cloud cannot patch nodes/status")]
+    async with running(rig):
+        rig.submit(3, "nodes/status", {"metadata": {}, "status": {}}, namespace="", name="a")
+    assert "nodes/status" in told()[-1], "each kind has its own turn"
 
 
 async def test_an_event_in_a_namespace_that_ends_is_done():
