@@ -147,8 +147,7 @@ def test_cdi_devices_are_resolved_for_a_runtime_that_does_not_know_them(rig: Rig
         web = wanting("web")
         node.changed(web)
         node.wait(lambda: "cdi=yes" in node.log(web), "the container has the device's variable", 60)
-        time.sleep(4)  # Events are written a moment later
-        node.kill()
+        node.end()
         events = node.reports("events").values()
         told = [one["message"] for one in events if one["reason"] == "NotHonoured"]
         assert any(

@@ -119,6 +119,12 @@ class EdgeNode:
         if self.agent is not None:
             self.agent.kill()
 
+    def end(self) -> None:
+        """SIGTERM for the agent, which writes what it still has to say."""
+        if self.agent is not None:
+            status = self.agent.stop()
+            assert status == 0, f"the agent ended with {status}:\n{self.agent.tail()}"
+
     def stop(self) -> None:
         """Ends everything; removes what the runtime made."""
         if self.agent is not None:

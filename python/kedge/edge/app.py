@@ -25,7 +25,7 @@ from kedge.edge.kubelet.node.node import NodeReporter, Registration
 from kedge.edge.kubelet.node.summary import Summary, pod_summary
 from kedge.edge.kubelet.objects import StoreObjects
 from kedge.edge.kubelet.pods import Pods
-from kedge.edge.kubelet.reports import Reporter
+from kedge.edge.kubelet.reports import Reporter, write_last
 from kedge.edge.kubelet.resources.resources import whole
 from kedge.edge.kubelet.serving.face import KubeletServer
 from kedge.edge.kubelet.serving.routes import Routes
@@ -190,6 +190,7 @@ class Agent:
         finally:
             (self._config.data_dir / SOCKET).unlink(missing_ok=True)
             self._leave_no_memory()
+            await write_last(self._replica.store, self.reporter, self.recorder)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:

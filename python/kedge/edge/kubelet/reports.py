@@ -11,17 +11,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedge import faults
 from kedge.api.keys import ObjectKey
-from kedge.errors import StoreError
+from kedge.errors import KedgeError, StoreError
 from kedge.store import Store, delete, put
+
+if TYPE_CHECKING:
+    from kedge.edge.kubelet.events import Recorder
 
 STATIC = "pods/static"
 """Where the status of a static pod is kept, whether or not its mirror is there; it is not sent."""
 LATER_SECONDS = 1.0
 RETRY_SECONDS = 1.0
+LAST_SECONDS = 2.0
+"""How long an agent that ends may take for what it still has to say."""
 
 _log = logging.getLogger(__name__)
 
@@ -189,6 +194,22 @@ class Reporter:
             raise
         if __debug__:
             faults.point("report.written")
+
+
+async def write_last(store: Store, reporter: Reporter, recorder: Recorder) -> None:
+    """Writes what waits to be written, when neither they nor the store run any more.
+
+    An agent that is told to end does this, so that the next one has it; a store that does not take it, or
+    not in time, is only told in the log.
+    """
+    try:
+        async with asyncio.timeout(LAST_SECONDS), asyncio.TaskGroup() as group:
+            settling = group.create_task(store.run())
+            await recorder.flush()
+            await reporter.flush()
+            settling.cancel()
+    except* (KedgeError, TimeoutError) as errors:
+        _log.warning("the last reports are not written: %r", errors.exceptions[0])
 
 
 def _identity(metadata: dict[str, Any]) -> dict[str, str]:
