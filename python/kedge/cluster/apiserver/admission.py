@@ -4,7 +4,7 @@
 NamespaceLifecycle, ServiceAccount (the account's token volume), RuntimeClass,
 DefaultTolerationSeconds, Priority, DefaultStorageClass and PersistentVolumeClaimResize, as kube-apiserver
 has them on by default.
-``Admission`` reads the store and changes the object; it writes nothing.
+``Admission`` reads the store and changes the object; it writes nothing, and is told of what others write.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import orjson
 from kedge.api import names, quantities
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver import failures, priorities, runtime_class
+from kedge.cluster.apiserver.priorities import Priorities
 from kedge.errors import NotFound
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Admission:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._priorities = Priorities(store)
 
     async def create(self, kind: Kind, key: ObjectKey, obj: Object) -> None:
         """Admits a new object, completing it.
@@ -64,7 +66,7 @@ class Admission:
             await self._service_account(kind, key, obj)
             self._runtime_class(kind, key, obj["spec"])
             _tolerations(obj["spec"])
-            priorities.resolve(self._store, kind, key, obj["spec"])
+            self._priorities.resolve(kind, key, obj["spec"])
         if kind.resource == "persistentvolumeclaims" and not kind.group:
             self._storage_class(obj)
 
@@ -91,6 +93,11 @@ class Admission:
             found = self._store.get(ObjectKey("storage.k8s.io", "storageclasses", "", name))
             if found is None or orjson.loads(found.value).get("allowVolumeExpansion") is not True:
                 raise failures.forbidden(kind, key.name, _CANNOT_GROW)
+
+    def written(self, key: ObjectKey) -> None:
+        """Takes note that an object was written or removed."""
+        if (key.group, key.resource) == (priorities.GROUP, priorities.RESOURCE):
+            self._priorities.forget()
 
     def delete(self, kind: Kind, key: ObjectKey) -> None:
         """Admits a delete.

@@ -34,42 +34,57 @@ SYSTEM: dict[str, tuple[int, str]] = {
 """The classes that every cluster has: value and description."""
 
 
-def resolve(store: Store, kind: Kind, key: ObjectKey, spec: Object) -> None:
-    """Sets ``priority`` and ``preemptionPolicy`` of a new pod's spec.
+class Priorities:
+    """The admission of priorities. Default classes are read once, and again after a class was written.
 
-    Raises:
-        Forbidden: the class does not exist, or the pod asks for another number than its class has.
+    Args:
+        store: where classes are.
     """
-    name = spec.get("priorityClassName", "")
-    found = _named(store, kind, key, name) if name else _default(store)
-    if found is not None and not name:
-        spec["priorityClassName"] = found["metadata"]["name"]
-    value = found.get("value", 0) if found is not None else 0
-    policy = (found or {}).get("preemptionPolicy", DEFAULT_POLICY)
-    for field, wanted in (("priority", value), ("preemptionPolicy", policy)):
-        if spec.setdefault(field, wanted) != wanted:
-            what = (
-                "the integer value of priority"
-                if field == "priority"
-                else "the string value of PreemptionPolicy"
-            )
-            why = (
-                f"{what} ({spec[field]}) must not be provided in pod spec; priority admission controller "
-                f"computed {wanted} from the given PriorityClass name"
-            )
-            raise failures.forbidden(kind, key.name, why)
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._defaults: list[Object] | None = None
 
-def _named(store: Store, kind: Kind, key: ObjectKey, name: str) -> Object:
-    found = store.get(ObjectKey(GROUP, RESOURCE, "", name))
-    if found is None:
-        raise failures.forbidden(kind, key.name, f"no PriorityClass with name {name} was found")
-    obj: Object = orjson.loads(found.value)
-    return obj
+    def forget(self) -> None:
+        """Reads the default classes again: one may have changed."""
+        self._defaults = None
 
+    def resolve(self, kind: Kind, key: ObjectKey, spec: Object) -> None:
+        """Sets ``priority`` and ``preemptionPolicy`` of a new pod's spec.
 
-def _default(store: Store) -> Object | None:
-    """The global default with the lowest value, if there is one."""
-    rows = store.list(GROUP, RESOURCE).items
-    classes = [orjson.loads(row.value) for row in rows if b'"globalDefault":true' in row.value]
-    return min(classes, key=lambda one: one.get("value", 0), default=None)
+        Raises:
+            Forbidden: the class does not exist, or the pod asks for another number than its class has.
+        """
+        name = spec.get("priorityClassName", "")
+        found = self._named(kind, key, name) if name else self._default()
+        if found is not None and not name:
+            spec["priorityClassName"] = found["metadata"]["name"]
+        value = found.get("value", 0) if found is not None else 0
+        policy = (found or {}).get("preemptionPolicy", DEFAULT_POLICY)
+        for field, wanted in (("priority", value), ("preemptionPolicy", policy)):
+            if spec.setdefault(field, wanted) != wanted:
+                what = (
+                    "the integer value of priority"
+                    if field == "priority"
+                    else "the string value of PreemptionPolicy"
+                )
+                why = (
+                    f"{what} ({spec[field]}) must not be provided in pod spec; priority admission controller "
+                    f"computed {wanted} from the given PriorityClass name"
+                )
+                raise failures.forbidden(kind, key.name, why)
+
+    def _named(self, kind: Kind, key: ObjectKey, name: str) -> Object:
+        found = self._store.get(ObjectKey(GROUP, RESOURCE, "", name))
+        if found is None:
+            raise failures.forbidden(kind, key.name, f"no PriorityClass with name {name} was found")
+        obj: Object = orjson.loads(found.value)
+        return obj
+
+    def _default(self) -> Object | None:
+        """The global default with the lowest value, if there is one."""
+        if self._defaults is None:
+            rows = self._store.list(GROUP, RESOURCE).items
+            marked = [row.value for row in rows if b'"globalDefault":true' in row.value]
+            self._defaults = [orjson.loads(value) for value in marked]
+        return min(self._defaults, key=lambda one: one.get("value", 0), default=None)

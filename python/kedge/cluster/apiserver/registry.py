@@ -144,10 +144,11 @@ class Registry:
                 raise failures.already_exists(kind, key.name)
             return obj
         try:
-            revisions = await self.store.commit([put(key, orjson.dumps(obj), ABSENT), *beside])
+            metadata["resourceVersion"] = await self._commit(
+                put(key, orjson.dumps(obj), ABSENT), beside
+            )
         except AlreadyExists:
             raise failures.already_exists(kind, key.name) from None
-        metadata["resourceVersion"] = str(revisions[0])
         return obj
 
     async def update(
@@ -488,21 +489,30 @@ class Registry:
         beside: Sequence[Op] = (),
     ) -> bool:
         try:
-            revisions = await self.store.commit([put(key, data, revision), *beside])
+            obj["metadata"]["resourceVersion"] = await self._commit(
+                put(key, data, revision), beside
+            )
         except (Conflict, AlreadyExists, NotFound):
             await asyncio.sleep(0)
             return False
-        obj["metadata"]["resourceVersion"] = str(revisions[0])
         return True
 
     async def _remove(self, kind: Kind, key: ObjectKey, obj: Object, revision: int) -> bool:
         beside = allocation.release(obj) if _is_service(kind) else []
         try:
-            await self.store.commit([delete(key, revision), *beside])
+            await self._commit(delete(key, revision), beside)
         except (Conflict, NotFound):
             await asyncio.sleep(0)
             return False
         return True
+
+    async def _commit(self, op: Op, beside: Sequence[Op]) -> str:
+        """Writes an object, and what goes with it; its resourceVersion."""
+        try:
+            revisions = await self.store.commit([op, *beside])
+        finally:
+            self._admission.written(op.key)
+        return str(revisions[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,3 +46,22 @@ async def test_a_class_must_exist_and_may_not_be_contradicted(registry):
     await has_class(registry, "high", 1000)
     with pytest.raises(Forbidden, match="must not be provided in pod spec"):
         await made(registry, priorityClassName="high", priority=5)
+
+
+async def test_a_default_class_counts_from_when_it_is_written_until_it_is_removed(registry):
+    key = ObjectKey(priorities.GROUP, priorities.RESOURCE, "", "usual")
+
+    async def priority():
+        containers = [{"name": "c", "image": "i:1"}]
+        body = {"metadata": {"generateName": "p-"}, "spec": {"containers": containers}}
+        return (await registry.create(KEY._replace(name=""), body))["spec"]["priority"]
+
+    assert await priority() == 0
+    await has_class(registry, "usual", 7, globalDefault=True)
+    assert await priority() == 7
+    await registry.patch(key, {"globalDefault": False})
+    assert await priority() == 0
+    await registry.patch(key, {"globalDefault": True})
+    assert await priority() == 7
+    await registry.delete(key)
+    assert await priority() == 0
