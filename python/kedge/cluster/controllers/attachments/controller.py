@@ -80,10 +80,8 @@ class Attachments:
         if pod is None or not pod.claims or not pod.node:
             return
         if old is None or new is None or old.node != new.node or old.finished != new.finished:
-            for name in pod.claims:
-                claim = self._informer.claims.get(pod.namespace, name)
-                if claim is not None and claim.volume_name:
-                    self._pairs.add((pod.node, claim.volume_name))
+            for name in self._volume_names(pod):
+                self._pairs.add((pod.node, name))
 
     def _claim_changed(self, old: Claim | None, new: Claim | None) -> None:
         before = (old.volume_name, old.is_bound) if old is not None else None
@@ -155,16 +153,17 @@ class Attachments:
         pods = self._needing(node, volume)
         name = plan.name_of(volume.driver, volume.handle, node_name) if volume is not None else ""
         wanted = self._wanted(node)
-        again = None
-        for one in self._informer.attachments.on_node(node_name):
-            is_meant = one.volume == volume_name or one.name == name
-            if is_meant and one.name not in wanted and plan.is_ours(one.name):
-                again = await self._let_go(one, node)
+        waits = [
+            await self._let_go(one, node)
+            for one in self._informer.attachments.on_node(node_name)
+            if (one.volume == volume_name or one.name == name)
+            and (one.name not in wanted and plan.is_ours(one.name))
+        ]
         if pods and volume is not None:
             await self._have(pair, volume, name, pods)
         else:
             self._refused.pop(pair, None)
-        return again
+        return min(filter(None, waits), default=None)
 
     async def _have(self, pair: Pair, volume: Volume, name: str, pods: list[Pod]) -> None:
         node = pair[0]
@@ -216,16 +215,16 @@ class Attachments:
 
     def _wanted(self, node: Node | None) -> set[str]:
         """The attachments that pods of a node need; several volumes may be one for their driver."""
-        found = set()
-        for pod in self._informer.pods.on_node(node.name) if node is not None else ():
-            for claim_name in pod.claims:
-                claim = self._informer.claims.get(pod.namespace, claim_name)
-                name = claim.volume_name if claim is not None else ""
-                volume = self._informer.volumes.get("", name)
-                needing = self._needing(node, volume)
-                if node is not None and volume is not None and any(one is pod for one in needing):
-                    found.add(plan.name_of(volume.driver, volume.handle, node.name))
-        return found
+        if node is None:
+            return set()
+        pods = self._informer.pods.on_node(node.name)
+        names = {name for pod in pods for name in self._volume_names(pod)}
+        volumes = [self._informer.volumes.get("", name) for name in names]
+        return {
+            plan.name_of(one.driver, one.handle, node.name)
+            for one in volumes
+            if one is not None and self._needing(node, one)
+        }
 
     def _needing(self, node: Node | None, volume: Volume | None) -> list[Pod]:
         """The pods of a node that need a volume attached there."""
@@ -235,6 +234,11 @@ class Attachments:
         if driver is not None and not driver.attaches:
             return []
         return [one for one in self._users(volume) if one.node == node.name and not one.finished]
+
+    def _volume_names(self, pod: Pod) -> list[str]:
+        """The volumes that a pod's claims are bound to."""
+        claims = [self._informer.claims.get(pod.namespace, name) for name in pod.claims]
+        return [one.volume_name for one in claims if one is not None and one.volume_name]
 
     def _users(self, volume: Volume) -> list[Pod]:
         """The pods whose claims are bound to a volume."""
