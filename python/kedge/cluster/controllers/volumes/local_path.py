@@ -98,12 +98,14 @@ class LocalPath:
                 why = f'node "{host}" not found' if node is None else _no_room(node, more, free)
                 self._say(claim, events.WARNING, "VolumeResizeFailed", f"resize volume: {why}")
                 return
-        stored = self._client.get(ObjectKey("", "persistentvolumeclaims", *claim.key)) or {}
+        key = ObjectKey("", "persistentvolumeclaims", *claim.key)
+        stored = self._client.get(key)
+        if stored is None:
+            return
         capacity = {"storage": stored["spec"]["resources"]["requests"]["storage"]}
         if more > 0:
             patch = {"metadata": {"uid": volume.uid}, "spec": {"capacity": capacity}}
             await self._client.patch(ObjectKey("", "persistentvolumes", "", volume.name), patch)
-        key = ObjectKey("", "persistentvolumeclaims", *claim.key)
         await self._client.patch_status(key, {"capacity": capacity}, uid=claim.uid)
         self._say(claim, events.NORMAL, "VolumeResizeSuccessful", "Resize volume succeeded")
 
