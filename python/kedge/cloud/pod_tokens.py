@@ -24,9 +24,10 @@ from kedge.cloud.token_needs import (
     RESOURCE,
     STORAGE,
     Need,
-    driver_of,
+    claim_of,
     needs_of,
     pod_of,
+    wants_tokens,
 )
 from kedge.errors import Gone
 from kedge.store import delete, put
@@ -40,7 +41,13 @@ log = logging.getLogger(__name__)
 
 WORKERS = 16
 MIN_WAIT_SECONDS = 1.0
-_WATCHED = [("", "pods"), (STORAGE, "csidrivers"), ("", "persistentvolumeclaims")]
+_WATCHED = [
+    ("", "pods"),
+    (STORAGE, "csidrivers"),
+    ("", "persistentvolumeclaims"),
+    ("", "persistentvolumes"),
+]
+"""What tokens depend on; each kind comes into the mirror by itself, in whatever order."""
 
 
 class PodTokens:
@@ -89,8 +96,7 @@ class PodTokens:
         """Looks at each pod that changes; at all that count here whenever changes may be missed."""
         while True:
             watch = self._mirror.watch(_WATCHED)
-            for session in self._sessions:
-                self.connected(session.node)
+            self._all_due()
             try:
                 async for batch in watch:
                     for event in batch:
@@ -103,16 +109,17 @@ class PodTokens:
     def _changed(self, key: ObjectKey) -> None:
         if key.resource == "pods":
             self._queue.add(key)
-        elif key.resource == "csidrivers" or self._wants_tokens(key):
-            for session in self._sessions:
-                self.connected(session.node)
+        elif key.resource == "csidrivers":
+            self._all_due()
+        else:
+            claim = claim_of(self._get(key)) if key.resource == "persistentvolumes" else key
+            if claim is not None and wants_tokens(claim, self._get):
+                for pod in self._mirror.list("", "pods", namespace=claim.namespace).items:
+                    self._queue.add(pod.key)
 
-    def _wants_tokens(self, claim: ObjectKey) -> bool:
-        """Whether a claim's volume has a driver that wants tokens of the claim's pods."""
-        volume = {"name": "", "persistentVolumeClaim": {"claimName": claim.name}}
-        driver = driver_of({"metadata": {"namespace": claim.namespace}}, volume, self._get)
-        about = self._get(ObjectKey(STORAGE, "csidrivers", "", driver)) if driver else None
-        return bool(((about or {}).get("spec") or {}).get("tokenRequests"))
+    def _all_due(self) -> None:
+        for session in self._sessions:
+            self.connected(session.node)
 
     def _get(self, key: ObjectKey) -> dict[str, Any] | None:
         stored = self._mirror.get(key)

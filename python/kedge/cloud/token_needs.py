@@ -138,13 +138,34 @@ def _projected(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _of_drivers(pod: dict[str, Any], get: Get) -> Iterator[dict[str, Any]]:
     """What CSIDrivers want for the volumes of a pod."""
-    names = {driver_of(pod, volume, get) for volume in (pod.get("spec") or {}).get("volumes") or []}
+    names = {_driver(pod, volume, get) for volume in (pod.get("spec") or {}).get("volumes") or []}
     for name in sorted(names - {""}):
-        about = get(ObjectKey(STORAGE, "csidrivers", "", name)) or {}
-        yield from ((about.get("spec") or {}).get("tokenRequests") or [])[:MAX_TOKENS]
+        yield from _requests(name, get)
 
 
-def driver_of(pod: dict[str, Any], volume: dict[str, Any], get: Get) -> str:
+def claim_of(volume: dict[str, Any] | None) -> ObjectKey | None:
+    """The claim that a PersistentVolume is for, if there is one."""
+    claim = ((volume or {}).get("spec") or {}).get("claimRef")
+    if not claim:
+        return None
+    return ObjectKey(
+        "", "persistentvolumeclaims", claim.get("namespace", ""), claim.get("name", "")
+    )
+
+
+def wants_tokens(claim: ObjectKey, get: Get) -> bool:
+    """Whether a claim's volume has a driver that wants tokens of the claim's pods."""
+    driver = _bound_driver(claim, get)
+    return bool(driver) and bool(_requests(driver, get))
+
+
+def _requests(driver: str, get: Get) -> list[dict[str, Any]]:
+    about = get(ObjectKey(STORAGE, "csidrivers", "", driver)) or {}
+    requests: list[dict[str, Any]] = (about.get("spec") or {}).get("tokenRequests") or []
+    return requests[:MAX_TOKENS]
+
+
+def _driver(pod: dict[str, Any], volume: dict[str, Any], get: Get) -> str:
     """The CSI driver of a pod's volume; empty for others, and while its claim is not bound."""
     if "csi" in volume:
         return str(volume["csi"].get("driver") or "")
@@ -153,8 +174,12 @@ def driver_of(pod: dict[str, Any], volume: dict[str, Any], get: Get) -> str:
         name = f"{pod['metadata']['name']}-{volume['name']}"
     if not name:
         return ""
-    claim = get(ObjectKey("", "persistentvolumeclaims", pod["metadata"]["namespace"], name)) or {}
-    bound = (claim.get("spec") or {}).get("volumeName") or ""
+    claim = ObjectKey("", "persistentvolumeclaims", pod["metadata"]["namespace"], name)
+    return _bound_driver(claim, get)
+
+
+def _bound_driver(claim: ObjectKey, get: Get) -> str:
+    bound = ((get(claim) or {}).get("spec") or {}).get("volumeName") or ""
     found = get(ObjectKey("", "persistentvolumes", "", bound)) if bound else None
     return str((((found or {}).get("spec") or {}).get("csi") or {}).get("driver") or "")
 

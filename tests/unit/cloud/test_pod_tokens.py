@@ -157,20 +157,24 @@ def object_of(group, resource, namespace, name, **parts):
     return put(stored, json.dumps({"metadata": {"name": name}} | parts).encode())
 
 
-async def test_tokens_that_a_driver_wants_come_also_when_driver_and_claim_come_late(rig):
+@pytest.mark.parametrize("last", ["persistentvolumeclaims", "persistentvolumes", "csidrivers"])
+async def test_tokens_that_a_driver_wants_come_whatever_comes_last(rig, last):
     volume = {"name": "v", "persistentVolumeClaim": {"claimName": "data"}}
     waiting = pod("p") | {"spec": {"nodeName": "a", "volumes": [volume]}}
     spec = {"tokenRequests": [{"audience": "vault"}]}
     driver = object_of("storage.k8s.io", "csidrivers", "", "drv", spec=spec)
-    persistent = object_of("", "persistentvolumes", "", "pv", spec={"csi": {"driver": "drv"}})
+    reference = {"namespace": "default", "name": "data"}
+    made = {"csi": {"driver": "drv"}, "claimRef": reference}
+    persistent = object_of("", "persistentvolumes", "", "pv", spec=made)
     claim = object_of("", "persistentvolumeclaims", "default", "data", spec={"volumeName": "pv"})
+    every = [persistent, driver, claim]
     async with rig.running():
         rig.connect()
         await rig.put(waiting)
-        await rig.store.commit([persistent, driver])
+        await rig.store.commit([one for one in every if one.key.resource != last])
         await asyncio.sleep(0.05)
         assert not rig.api.calls
-        await rig.store.commit([claim])
+        await rig.store.commit([one for one in every if one.key.resource == last])
         await until(lambda: tokens(rig.store))
         assert tokens(rig.store)["p"]["spec"]["audience"] == "vault"
         await rig.store.commit([object_of("storage.k8s.io", "csidrivers", "", "drv", spec={})])
