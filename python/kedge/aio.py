@@ -174,3 +174,16 @@ async def run(*components: Coroutine[None, None, None]) -> None:
     async with asyncio.TaskGroup() as group:
         for component in components:
             group.create_task(component)
+
+
+async def beside(component: Coroutine[None, None, None], work: Awaitable[T]) -> T:
+    """What ``work`` gives, with a component running until then; raises the first error of either."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(component)
+            try:
+                return await work
+            finally:
+                task.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
+from kedge.aio import beside
 from kedge.edge.runtime.cri import CriRuntime
 from kedge.runtime import Runtime
 
@@ -32,15 +33,12 @@ async def _connected(endpoint: str, work: Callable[[CriRuntime], Awaitable[T]]) 
     tokio = Runtime(1)
     try:
         cri = CriRuntime(tokio, endpoint)
-        async with asyncio.TaskGroup() as group:
-            pump = group.create_task(cri.run())
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await cri.version()
-                return await work(cri)
-            finally:
-                pump.cancel()
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
+        return await beside(cri.run(), _answered(cri, work))
     finally:
         tokio.close()
+
+
+async def _answered(cri: CriRuntime, work: Callable[[CriRuntime], Awaitable[T]]) -> T:
+    async with asyncio.timeout(ANSWER_SECONDS):
+        await cri.version()
+    return await work(cri)

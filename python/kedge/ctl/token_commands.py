@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from kedge import config
+from kedge.aio import beside
 from kedge.api.keys import ObjectKey
 from kedge.cloud import authority, names
 from kedge.ctl.failure import Failure
@@ -117,14 +118,7 @@ async def _with_client(path: Path, work: Callable[[KubeClient], Awaitable[T]]) -
     runtime = Runtime(1)
     try:
         client = KubeClient.from_kubeconfig(runtime, path)
-        async with asyncio.TaskGroup() as group:
-            answers = group.create_task(client.run())
-            try:
-                return await work(client)
-            finally:
-                answers.cancel()
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        return await beside(client.run(), work(client))
     finally:
         runtime.close()
 
