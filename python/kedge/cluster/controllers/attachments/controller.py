@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from kedge.aio import run
 from kedge.api.keys import ObjectKey
 from kedge.cluster.controllers.attachments import plan
 from kedge.cluster.machinery import events
@@ -69,9 +69,7 @@ class Attachments:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._pairs.run())
-            group.create_task(self._nodes.run())
+        await run(self._pairs.run(), self._nodes.run())
 
     # what is due
 

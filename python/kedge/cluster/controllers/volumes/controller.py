@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
+from kedge.aio import run
 from kedge.cluster.controllers.volumes.claims import Claims
 from kedge.cluster.controllers.volumes.ephemeral import Ephemeral
 from kedge.cluster.controllers.volumes.local_path import LocalPath
@@ -55,9 +55,8 @@ class Volumes:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for one in (self._claims, self._volumes, self._ephemeral, self._removals):
-                group.create_task(one.run())
+        every = (self._claims, self._volumes, self._ephemeral, self._removals)
+        await run(*(one.run() for one in every))
 
     def _claim_changed(self, old: Claim | None, new: Claim | None) -> None:
         claim = new or old
