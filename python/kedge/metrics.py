@@ -7,6 +7,8 @@ names end in ``_total`` for counters, but for those that others named. A ``Histo
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 _Series = tuple[str, tuple[tuple[str, str], ...]]
 
 _values: dict[_Series, float] = {}
@@ -59,8 +61,7 @@ class Histogram:
 
     def add(self, value: float) -> None:
         """Counts one value."""
-        at = next((at for at, bound in enumerate(self.bounds) if value <= bound), -1)
-        self.counts[at] += 1
+        self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
     def lines(self, name: str, **labels: str) -> list[str]:
