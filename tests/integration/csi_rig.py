@@ -16,13 +16,11 @@ import pytest
 
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet.csi.node import CsiNode
-from kedge.edge.kubelet.plugins.plugins import Plugins
 from kedge.edge.kubelet.volumes import VolumeError
 from kedge.edge.kubelet.volumes.sources import Request
 from kedge.edge.kubelet.volumes.trees import SystemMounter, remove_all
-from kedge.runtime import Runtime
 from tests.fakes.plugin_protos import Control
-from tests.integration.test_device_plugins import Events, NoCDI
+from tests.integration.plugins_rig import Events, plugged
 from tests.rig.processes import Process, wait_until
 
 MARKS = [
@@ -67,20 +65,20 @@ class Node:
 
     @asynccontextmanager
     async def agent(self) -> AsyncIterator[CsiNode]:
-        runtime = Runtime(1)
-        anything: Any = (self.directory, self.directory, runtime, NoCDI(), self.events)
-        plugins = Plugins(*anything)
-        fakes: Any = (self.reports, self.events)
-        self.csi = CsiNode(plugins, self.directory / "pods", NODE, *fakes, lambda: None)
-        plugins.takers["CSIPlugin"] = lambda: self.csi.drivers
-        running = asyncio.get_running_loop().create_task(plugins.run())
-        try:
+        async with plugged(self.directory, self.events) as plugins:
+            fakes: Any = (self.reports, self.events)
+            self.csi = CsiNode(plugins, self.directory / "pods", NODE, *fakes, lambda: None)
+            plugins.takers["CSIPlugin"] = lambda: self.csi.drivers
             await asyncio.sleep(0)
             yield self.csi
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            await asyncio.to_thread(runtime.close)
+
+    @asynccontextmanager
+    async def with_driver(self) -> AsyncIterator[CsiNode]:
+        """An agent, and the driver started and registered with it."""
+        async with self.agent() as csi:
+            self.start_driver()
+            await self.registered()
+            yield csi
 
     def start_driver(self) -> Process:
         (self.directory / "plugins_registry").mkdir(exist_ok=True)

@@ -35,9 +35,7 @@ async def test_a_volume_is_staged_once_and_published_for_each_pod_and_let_go_in_
     node: Node,
 ) -> None:
     node.about(attachRequired=False, podInfoOnMount=True)
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         assert node.reports.drivers == [
             {
                 "name": DRIVER,
@@ -94,9 +92,7 @@ async def test_an_inline_volume_is_the_pods_alone_and_read_only_where_it_says(no
         "nodePublishSecretRef": {"name": "key"},
     }
     secret = {"data": {"password": base64.b64encode(b"hidden").decode()}}
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         asked: Any = Request(pod("one"), "inline", "csi", source, node.objects)  # type: ignore[arg-type]
         with pytest.raises(VolumeError, match='secret "key" not found in namespace "default"'):
             await csi.volumes.prepare(asked)
@@ -116,9 +112,7 @@ async def test_an_inline_volume_is_the_pods_alone_and_read_only_where_it_says(no
 async def test_after_a_restart_and_without_objects_what_was_mounted_is_used_and_let_go(
     node: Node,
 ) -> None:
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         before = await csi.volumes.prepare(persistent(node, pod("one")))
     node.programs[0].kill()
     async with node.agent() as csi:
@@ -136,9 +130,7 @@ async def test_after_a_restart_and_without_objects_what_was_mounted_is_used_and_
 async def test_after_a_reboot_a_volume_is_mounted_anew_and_a_gone_pods_is_just_forgotten(
     node: Node,
 ) -> None:
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         await csi.volumes.prepare(persistent(node, pod("one")))
         await csi.volumes.prepare(persistent(node, pod("two"), volumeHandle="v2"))
     for point in SystemMounter().below(node.directory):
@@ -159,9 +151,7 @@ async def test_after_a_reboot_a_volume_is_mounted_anew_and_a_gone_pods_is_just_f
 async def test_what_a_crash_left_staged_for_nobody_is_unstaged_when_its_driver_comes(
     node: Node,
 ) -> None:
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         await csi.volumes.prepare(persistent(node, pod("one")))
     published = node.directory / "pods" / "uid-one"
     remove_all(SystemMounter(), published)
@@ -179,9 +169,7 @@ async def test_a_driver_that_fails_or_dies_at_a_step_is_asked_again_and_leaves_n
     node: Node, method: str
 ) -> None:
     node.control.write(faults={method: "the disk is on fire"})
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         with pytest.raises(VolumeError, match=r"rpc error from csi\.example: the disk is on fire"):
             await csi.volumes.prepare(persistent(node, pod("one")))
         node.control.write(faults={method: "die"})
@@ -209,9 +197,7 @@ async def test_an_agent_that_dies_at_any_step_leaves_nothing_that_the_next_one_d
             reached.append(name)
             raise Crash
 
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         monkeypatch.setattr(faults, "reached", crash)
         try:
             await csi.volumes.prepare(persistent(node, pod("one")))
@@ -233,9 +219,7 @@ async def test_a_driver_that_hangs_holds_up_no_other_volume(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kedge.edge.kubelet.csi.shared.CALL_SECONDS", 2.0)
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         node.control.write(faults={"NodeStageVolume": "hang"})
         hanging = asyncio.ensure_future(csi.volumes.prepare(persistent(node, pod("one"))))
         await asyncio.to_thread(

@@ -26,14 +26,17 @@ def node() -> Iterator[Node]:
 
 
 IN_USE = f"kubernetes.io/csi/{DRIVER}^v1"
-
-
 ATTACHMENT = ObjectKey(
     "storage.k8s.io", "volumeattachments", "", f"csi-{digest('v1' + DRIVER + NODE)}"
 )
-
-
 NODE_KEY = ObjectKey("", "nodes", "", NODE)
+
+
+def attach(node: Node) -> None:
+    """Lets the cloud's objects say that the volume is attached and in use here."""
+    node.about(attachRequired=True)
+    node.objects[ATTACHMENT] = {"metadata": {}, "status": {"attached": True}}
+    node.objects[NODE_KEY] = {"status": {"volumesInUse": [IN_USE]}}
 
 
 async def test_a_driver_that_wants_attaching_is_asked_only_when_the_volume_is_attached(
@@ -41,9 +44,7 @@ async def test_a_driver_that_wants_attaching_is_asked_only_when_the_volume_is_at
 ) -> None:
     node.about(attachRequired=True)
     attached = {"attached": True, "attachmentMetadata": {"device": "/dev/x"}}
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         assert csi.volumes.in_use() == []
         for attachment, known, why in (
             (None, None, f"no VolumeAttachment {ATTACHMENT.name} yet"),
@@ -78,12 +79,8 @@ async def test_a_driver_that_wants_attaching_is_asked_only_when_the_volume_is_at
 async def test_an_attached_volume_is_in_use_until_it_is_let_go_also_for_the_next_agent(
     node: Node,
 ) -> None:
-    node.about(attachRequired=True)
-    node.objects[ATTACHMENT] = {"metadata": {}, "status": {"attached": True}}
-    node.objects[NODE_KEY] = {"status": {"volumesInUse": [IN_USE]}}
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    attach(node)
+    async with node.with_driver() as csi:
         await csi.volumes.prepare(persistent(node, pod("one")))
         await csi.volumes.prepare(persistent(node, pod("two")))
     async with node.agent() as csi:
@@ -101,12 +98,8 @@ async def test_an_attached_volume_is_in_use_until_it_is_let_go_also_for_the_next
 
 
 async def test_an_attached_volume_comes_back_after_a_reboot_without_a_cloud(node: Node) -> None:
-    node.about(attachRequired=True)
-    node.objects[ATTACHMENT] = {"metadata": {}, "status": {"attached": True}}
-    node.objects[NODE_KEY] = {"status": {"volumesInUse": [IN_USE]}}
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    attach(node)
+    async with node.with_driver() as csi:
         await csi.volumes.prepare(persistent(node, pod("one")))
     for point in SystemMounter().below(node.directory):
         SystemMounter().unmount(point)

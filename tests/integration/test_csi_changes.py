@@ -41,9 +41,7 @@ def growing(node: Node, of: dict[str, Any], *, pending: bool = True, **csi: Any)
 async def test_a_claim_that_grows_is_told_to_the_driver_once_and_then_to_the_cloud(
     node: Node,
 ) -> None:
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         await csi.volumes.prepare(persistent(node, pod("one")))
         assert node.reports.sizes == []
         grown = growing(node, pod("one"))
@@ -58,9 +56,7 @@ async def test_a_claim_that_grows_is_told_to_the_driver_once_and_then_to_the_clo
 
 
 async def test_a_volume_that_grew_while_no_pod_had_it_grows_when_one_has(node: Node) -> None:
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         await csi.volumes.prepare(growing(node, pod("one")))
         await csi.volumes.remove("uid-one")
     assert node.calls()[:3] == ["NodeStageVolume", "NodePublishVolume", "NodeExpandVolume"]
@@ -72,9 +68,7 @@ async def test_a_driver_that_cannot_grow_a_volume_yet_is_asked_again(
 ) -> None:
     monkeypatch.setattr("kedge.edge.kubelet.csi.source.GROW_AGAIN_SECONDS", 0.1)
     node.control.write(faults={"NodeExpandVolume": "the file system is busy"})
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         await csi.volumes.prepare(growing(node, pod("one")))
         assert [one for one, _ in node.events.said] == ["VolumeResizeFailed"]
         assert node.reports.sizes == []
@@ -85,9 +79,7 @@ async def test_a_driver_that_cannot_grow_a_volume_yet_is_asked_again(
 
 async def test_a_driver_without_growing_on_nodes_has_nothing_to_do_there(node: Node) -> None:
     node.control.write(capabilities=[1])
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         await csi.volumes.prepare(growing(node, pod("one")))
         await csi.volumes.remove("uid-one")
     assert "NodeExpandVolume" not in node.calls()
@@ -108,9 +100,7 @@ def token(node: Node, text: str, audience: str = "vault") -> None:
 async def test_a_driver_gets_the_tokens_that_it_asks_for_once_they_are_there(node: Node) -> None:
     wanted = [{"audience": "vault", "expirationSeconds": 600}, {}]
     node.about(attachRequired=False, tokenRequests=wanted)
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         token(node, "for-the-api", audience="")
         with pytest.raises(VolumeError, match='token for audience "vault" has not come'):
             await csi.volumes.prepare(persistent(node, pod("one")))
@@ -135,9 +125,7 @@ async def test_a_driver_may_want_tokens_among_its_secrets(node: Node) -> None:
         serviceAccountTokenInSecrets=True,
     )
     token(node, "secret-1")
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         await csi.volumes.prepare(persistent(node, pod("one")))
         await csi.volumes.remove("uid-one")
     (publish,) = node.control.calls("NodePublishVolume")
@@ -161,9 +149,7 @@ async def test_a_driver_that_wants_to_publish_again_gets_the_newest_token(
     node.about(attachRequired=False, tokenRequests=[{"audience": "vault"}], requiresRepublish=True)
     token(node, "secret-1")
     asked = persistent(node, pod("one"))
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         await csi.volumes.prepare(asked)
         token(node, "secret-2")
         csi.volumes.refresh(asked)
@@ -193,9 +179,7 @@ async def test_a_driver_that_does_not_want_it_publishes_once(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kedge.edge.kubelet.csi.republishing.SECONDS", 0.05)
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         asked = persistent(node, pod("one"))
         await csi.volumes.prepare(asked)
         csi.volumes.refresh(asked)
@@ -208,9 +192,7 @@ async def test_figures_of_a_driver_that_hangs_are_left_out_in_time(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kedge.edge.kubelet.csi.figures.SECONDS", 0.5)
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         for number in range(figures.AT_ONCE + 1):
             volume = persistent(node, pod(f"p{number}"), volumeHandle=f"v{number}")
             await csi.volumes.prepare(volume)

@@ -26,9 +26,7 @@ def node() -> Iterator[Node]:
 async def test_a_block_volume_is_a_device_and_comes_back_after_a_reboot(node: Node) -> None:
     about = {"volumeMode": "Block"}
     grouped = {"securityContext": {"fsGroup": 4321}}
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         asked = persistent(node, pod("one", **grouped), about=about)
         found = await csi.volumes.prepare(asked)
         assert found.is_block
@@ -51,9 +49,7 @@ async def test_a_block_volume_is_a_device_and_comes_back_after_a_reboot(node: No
 
 async def test_a_driver_that_leaves_no_device_is_named(node: Node) -> None:
     node.control.write(block=False)
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         asked = persistent(node, pod("one"), about={"volumeMode": "Block"})
         with pytest.raises(VolumeError, match="NodePublishVolume: wanted a block device: /"):
             await csi.volumes.prepare(asked)
@@ -83,9 +79,7 @@ async def test_files_are_given_to_the_pods_group_as_the_driver_says(
     node.about(attachRequired=False, **({"fsGroupPolicy": policy} if policy else {}))
     (node.data / "v1").mkdir()
     (node.data / "v1" / "file").write_text("x")
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         owner = pod("one", securityContext={"fsGroup": 4321})
         asked = persistent(node, owner, about={"accessModes": modes}, fsType=fs_type)
         found = await csi.volumes.prepare(asked)
@@ -101,9 +95,7 @@ async def test_a_driver_that_mounts_for_a_group_is_told_it_and_nothing_is_change
 ) -> None:
     node.about(attachRequired=False, fsGroupPolicy="File")
     node.control.write(capabilities=[1, 6])
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         owner = pod("one", securityContext={"fsGroup": 4321})
         found = await csi.volumes.prepare(persistent(node, owner))
         assert Path(found.path).stat().st_gid == os.getgid()
@@ -115,9 +107,7 @@ async def test_a_driver_that_mounts_for_a_group_is_told_it_and_nothing_is_change
 
 async def test_a_volume_that_is_only_read_is_not_given_away(node: Node) -> None:
     node.about(attachRequired=False, fsGroupPolicy="File")
-    async with node.agent() as csi:
-        node.start_driver()
-        await node.registered()
+    async with node.with_driver() as csi:
         owner = pod("one", securityContext={"fsGroup": 4321})
         found = await csi.volumes.prepare(persistent(node, owner, readOnly=True))
         assert Path(found.path).stat().st_gid == os.getgid()

@@ -17,28 +17,12 @@ import pytest
 from kedge.edge.kubelet.devices.manager import AdmissionRefusedError, DevicesAwayError
 from kedge.edge.kubelet.plugins.errors import PluginCallError
 from kedge.edge.kubelet.plugins.plugins import Plugins
-from kedge.runtime import Runtime
 from tests.fakes.plugin_protos import Control, call, messages
+from tests.integration.plugins_rig import Events, plugged
 from tests.rig.processes import Process, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 THING = "devices.example/thing"
-
-
-class Events:
-    def __init__(self) -> None:
-        self.said: list[tuple[str, str]] = []
-
-    def node(self, reason: str, message: str, *, warning: bool = False) -> None:
-        self.said.append((reason, message))
-
-    def pod(self, pod: Any, reason: str, message: str, **_: Any) -> None:
-        self.said.append((reason, message))
-
-
-class NoCDI:
-    async def knows_cdi(self) -> bool:
-        return False
 
 
 class Node:
@@ -51,16 +35,8 @@ class Node:
 
     @asynccontextmanager
     async def agent(self) -> AsyncIterator[Plugins]:
-        runtime = Runtime(1)
-        data: Any = (self.directory, self.directory, runtime, NoCDI(), self.events)
-        self.plugins = Plugins(*data)
-        running = asyncio.get_running_loop().create_task(self.plugins.run())
-        try:
+        async with plugged(self.directory, self.events) as self.plugins:
             yield self.plugins
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            await asyncio.to_thread(runtime.close)
 
     def start_plugin(self) -> Process:
         self.control.write(devices=self.control.read().get("devices", {"a": "Healthy"}))
