@@ -49,10 +49,7 @@ def run(script: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kedge-containers-") as directory,
-        System(Path(directory)) as one,
-    ):
+    with System.temporary("containers") as one:
         yield one
 
 

@@ -259,10 +259,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kedge-csi-") as directory,
-        System(Path(directory)) as system,
-    ):
+    with System.temporary("csi") as system:
         made = Cluster(system)
         wait_until(
             lambda: system.api.get("/api/v1/namespaces/default/serviceaccounts")["items"],

@@ -7,9 +7,7 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -27,10 +25,7 @@ DAEMON_SETS = "/apis/apps/v1/namespaces/default/daemonsets"
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kedge-drain-") as directory,
-        System(Path(directory)) as one,
-    ):
+    with System.temporary("drain") as one:
         yield one
 
 

@@ -8,7 +8,6 @@ import gzip
 import json
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,7 @@ NOISE = 12 << 20
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kedge-images-") as directory,
-        System(Path(directory)) as one,
-    ):
+    with System.temporary("images") as one:
         yield one
 
 

@@ -60,10 +60,7 @@ except ApiException as error:
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kedge-meta-") as directory,
-        System(Path(directory)) as one,
-    ):
+    with System.temporary("meta") as one:
         grant(one)
         one.api.create("/api/v1/namespaces/default/pods", pod("client", one.node_name))
         yield one
@@ -83,11 +80,8 @@ def inside(system: System) -> InPod:
 @pytest.fixture
 def offline(system: System) -> Iterator[None]:
     """Without a cloud for the time of a test."""
-    system.cut_link()
-    wait_until(lambda: system.status()["link"]["state"] != "connected", 60, "the link is down")
-    yield
-    system.restore_link()
-    wait_until(lambda: system.status()["link"]["state"] == "connected", 60, "the link is up")
+    with system.offline():
+        yield
 
 
 def seen(inside: InPod) -> list[list[str]]:
@@ -125,16 +119,11 @@ def test_writes_pass_to_the_cloud_and_fail_at_once_without_it(
     made = json.loads(inside.python(WRITES, "online"))
     assert made[:2] == ["made", "online"]
     assert system.api.get("/api/v1/namespaces/default/configmaps/online")["data"] == {"a": "b"}
-    system.cut_link()
-    try:
-        wait_until(lambda: system.status()["link"]["state"] != "connected", 60, "it is down")
+    with system.offline():
         status, reason, message, seconds = json.loads(inside.python(WRITES, "offline"))
         assert (status, reason) == (503, "ServiceUnavailable")
         assert "this node has no link to its cloud" in message
         assert seconds < 1
-    finally:
-        system.restore_link()
-    wait_until(lambda: system.status()["link"]["state"] == "connected", 60, "the link is up")
 
 
 def test_an_informer_goes_on_from_its_version_over_an_offline_restart(

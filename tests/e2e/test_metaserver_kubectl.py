@@ -6,10 +6,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,10 +114,7 @@ TABLE = (
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kedge-kubectl-") as directory,
-        System(Path(directory)) as one,
-    ):
+    with System.temporary("kubectl") as one:
         deleting = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["delete"]}
         grant(one, *GRANTED, deleting, of_cluster=OF_CLUSTER)
         config_map = {"metadata": {"name": "shared"}, "data": {"n": "0"}}
@@ -130,7 +125,7 @@ def system() -> Iterator[System]:
         text = (
             '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"applied"},"data":{"a":"b"}}'
         )
-        (Path(directory) / "applied.json").write_text(text)
+        (one.directory / "applied.json").write_text(text)
         yield one
 
 
@@ -148,11 +143,8 @@ def link(request: pytest.FixtureRequest, system: System, inside: InPod) -> Itera
     if request.param == "online":
         yield "online"
         return
-    system.cut_link()
-    wait_until(lambda: system.status()["link"]["state"] != "connected", 60, "the link is down")
-    yield "offline"
-    system.restore_link()
-    wait_until(lambda: system.status()["link"]["state"] == "connected", 60, "the link is up")
+    with system.offline():
+        yield "offline"
 
 
 def program_of(which: str) -> tuple[str, int]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,10 +41,7 @@ def one(name: str, node: str, script: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kedge-streams-") as directory,
-        System(Path(directory)) as found,
-    ):
+    with System.temporary("streams") as found:
         grant(found, RUNS, LOGS)
         node = found.node_name
         weak = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "weak"}}
@@ -72,11 +68,8 @@ def link(request: pytest.FixtureRequest, system: System, inside: InPod) -> Itera
     if request.param == "online":
         yield "online"
         return
-    system.cut_link()
-    wait_until(lambda: system.status()["link"]["state"] != "connected", 60, "the link is down")
-    yield "offline"
-    system.restore_link()
-    wait_until(lambda: system.status()["link"]["state"] == "connected", 60, "the link is up")
+    with system.offline():
+        yield "offline"
 
 
 @pytest.fixture(params=["debian", "current"])

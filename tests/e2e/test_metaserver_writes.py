@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,10 +39,7 @@ def loop(change):
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kedge-writes-") as directory,
-        System(Path(directory)) as one,
-    ):
+    with System.temporary("writes") as one:
         grant(one, DELETING, LEASES, of_cluster=(NODES,))
         config_map = {"metadata": {"name": "shared"}, "data": {"n": "0"}}
         one.api.create("/api/v1/namespaces/default/configmaps", config_map)
@@ -212,10 +207,5 @@ for ask in (
         body = json.loads(error.body)
         show([error.status, body["reason"], "this node has no link to its cloud" in body["message"]])
 """
-    system.cut_link()
-    try:
-        wait_until(lambda: system.status()["link"]["state"] != "connected", 60, "it is down")
+    with system.offline():
         assert shown(inside, program) == [[503, "ServiceUnavailable", True]] * 3
-    finally:
-        system.restore_link()
-    wait_until(lambda: system.status()["link"]["state"] == "connected", 60, "the link is up")

@@ -189,10 +189,7 @@ def test_a_reset_that_is_killed_at_any_step_is_gone_on_with(node: EdgeNode, poin
 
 @pytest.fixture
 def system() -> Iterator[System]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kedge-leaves-") as directory,
-        System(Path(directory)) as one,
-    ):
+    with System.temporary("leaves") as one:
         yield one
 
 

@@ -7,11 +7,9 @@ import base64
 import http.client
 import json
 import ssl
-import tempfile
 import time
 import urllib.parse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,10 +35,7 @@ def container(name: str, script: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def kubectl() -> Iterator[Kubectl]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kedge-stats-") as directory,
-        System(Path(directory)) as system,
-    ):
+    with System.temporary("stats") as system:
         found = Kubectl(newer(), system.kubeconfig, "default", system.directory)
         probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
         busy = {

@@ -7,11 +7,9 @@ import gc
 import http.client
 import json
 import socket
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,10 +43,7 @@ def pod(name: str, script: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kedge-streams-") as directory,
-        System(Path(directory)) as one,
-    ):
+    with System.temporary("streams") as one:
         yield one
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,10 +26,7 @@ REACHES_SECONDS = 2.0
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kedge-volumes-") as directory,
-        System(Path(directory)) as one,
-    ):
+    with System.temporary("volumes") as one:
         yield one
 
 

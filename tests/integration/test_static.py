@@ -195,6 +195,18 @@ async def test_a_mirror_without_its_static_pod_is_taken_away(
         assert not runtime.sandboxes
 
 
+def follow(kubelet: Kubelet, directory: Path) -> tuple[asyncio.Task[None], list[list[str]]]:
+    """Follows a directory until cancelled; the names of its pods, each time that they are taken in."""
+    seen: list[list[str]] = []
+    pods = static.StaticPods(
+        str(directory),
+        "edge-1",
+        kubelet.recorder,
+        lambda found: seen.append([one.name for one in found]),
+    )
+    return asyncio.get_running_loop().create_task(pods.run()), seen
+
+
 async def test_a_directory_is_followed_and_a_file_that_stays_bad_ends_its_pod(
     kubelet: Kubelet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,15 +219,8 @@ async def test_a_directory_is_followed_and_a_file_that_stays_bad_ends_its_pod(
         "metadata": {"name": "a"},
         "spec": {"containers": [spec()]},
     }
-    seen: list[list[str]] = []
     async with kubelet:
-        pods = static.StaticPods(
-            str(directory),
-            "edge-1",
-            kubelet.recorder,
-            lambda found: seen.append([one.name for one in found]),
-        )
-        following = asyncio.get_running_loop().create_task(pods.run())
+        following, seen = follow(kubelet, directory)
         await until(lambda: seen == [[]], "an empty directory has no pods")
         (directory / "a.json").write_text(json.dumps(manifest))
         await until(lambda: seen[-1:] == [["a-edge-1"]])
@@ -257,7 +262,6 @@ async def test_only_an_absent_directory_ends_its_pods(
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}
     (directory / "a.json").write_text(json.dumps(body | {"spec": {"containers": [spec()]}}))
     (directory / "b.yaml").symlink_to(tmp_path / "nowhere")
-    seen: list[list[str]] = []
     looks = []
 
     def fails(path: str) -> Any:
@@ -265,13 +269,7 @@ async def test_only_an_absent_directory_ends_its_pods(
         raise OSError(errno.EIO, "Input/output error")
 
     async with kubelet:
-        pods = static.StaticPods(
-            str(directory),
-            "edge-1",
-            kubelet.recorder,
-            lambda found: seen.append([one.name for one in found]),
-        )
-        following = asyncio.get_running_loop().create_task(pods.run())
+        following, seen = follow(kubelet, directory)
         await until(lambda: seen == [["a-edge-1"]], "a link that leads nowhere is only a bad file")
         with monkeypatch.context() as broken:
             broken.setattr(os, "scandir", fails)

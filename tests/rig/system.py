@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -58,6 +61,16 @@ class System:
         self.control: Process | None = None
         self.edge: Process | None = None
         self._api: Api | None = None
+
+    @classmethod
+    @contextmanager
+    def temporary(cls, name: str, **options: Any) -> Iterator[Self]:
+        """One that runs, in a directory of its own that is removed in the end; ``name`` is for people."""
+        with (
+            tempfile.TemporaryDirectory(prefix=f"kedge-{name}-") as directory,
+            cls(Path(directory), **options) as system,
+        ):
+            yield system
 
     def __enter__(self) -> Self:
         try:
@@ -189,6 +202,21 @@ class System:
         """Lets connections through again."""
         assert self.proxy is not None
         self.proxy.restore()
+
+    @contextmanager
+    def offline(self) -> Iterator[None]:
+        """The link is cut, and the node knows; at the end it is up again."""
+        self.cut_link()
+        try:
+            wait_until(lambda: not self._is_linked(), 60, "the link is down")
+            yield
+        finally:
+            self.restore_link()
+        wait_until(self._is_linked, 60, "the link is up")
+
+    def _is_linked(self) -> bool:
+        is_linked: bool = self.status()["link"]["state"] == "connected"
+        return is_linked
 
     def reboot_node(self, *, running: int, seconds: float) -> float:
         """Kills the agent, empties the runtime as a boot leaves it, starts both again.
