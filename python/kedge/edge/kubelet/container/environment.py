@@ -116,20 +116,10 @@ def _value(
 ) -> str | None:
     source = variable["valueFrom"]
     namespace = pod["metadata"]["namespace"]
-    if "configMapKeyRef" in source:
-        return _entry(
-            "configMapKeyRef",
-            config_map(namespace, source["configMapKeyRef"].get("name", "")),
-            source,
-            objects,
-        )
-    if "secretKeyRef" in source:
-        return _entry(
-            "secretKeyRef",
-            secret(namespace, source["secretKeyRef"].get("name", "")),
-            source,
-            objects,
-        )
+    for field, key_of in (("configMapKeyRef", config_map), ("secretKeyRef", secret)):
+        if field in source:
+            key = key_of(namespace, source[field].get("name", ""))
+            return _entry(field, key, source[field], objects)
     if "fieldRef" in source:
         return field_value(pod, source["fieldRef"]["fieldPath"], place)
     if "resourceFieldRef" in source:
@@ -137,8 +127,7 @@ def _value(
     raise ContainerConfigError(f"env {variable['name']}: unknown valueFrom: {', '.join(source)}")
 
 
-def _entry(field: str, key: ObjectKey, source: dict[str, Any], objects: Objects) -> str | None:
-    reference = source[field]
+def _entry(field: str, key: ObjectKey, reference: dict[str, Any], objects: Objects) -> str | None:
     data = _data(key, objects)
     if data is not None and reference["key"] in data:
         return data[reference["key"]]
