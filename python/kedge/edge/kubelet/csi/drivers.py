@@ -115,7 +115,7 @@ class Drivers:
         """
         found = self._drivers.get(name)
         if found is None:
-            raise VolumeError(f"driver name {name} not found in the list of registered CSI drivers")
+            raise not_registered(name)
         return found
 
     def node_drivers(self) -> list[dict[str, Any]]:
@@ -137,3 +137,8 @@ class Drivers:
         for one in self._drivers.values():
             found |= one.topology
         return found
+
+
+def not_registered(name: str) -> VolumeError:
+    """That a driver is not there, in the kubelet's words."""
+    return VolumeError(f"driver name {name} not found in the list of registered CSI drivers")

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet.csi import requests
 from kedge.edge.kubelet.csi.drivers import EXPAND
-from kedge.edge.kubelet.plugins.errors import PluginCallError
 from kedge.edge.kubelet.resources import resources
 from kedge.edge.kubelet.volumes.errors import VolumeError
 from kedge.edge.kubelet.volumes.payloads import owner_group
@@ -94,7 +93,7 @@ class Growth:
                 "secrets": requests.secrets(request, "nodeExpandSecretRef"),
             }
             await self._shared.call(driver, "NodeExpandVolume", call)
-        except (PluginCallError, VolumeError) as error:
+        except VolumeError as error:
             text = f"NodeExpandVolume failed for {name} : {error}"
             self._tell(request.pod, "VolumeResizeFailed", text)
             return False

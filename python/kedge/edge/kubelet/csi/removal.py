@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from kedge import faults
-from kedge.edge.kubelet.plugins.errors import PluginCallError
+from kedge.edge.kubelet.csi.drivers import not_registered
 from kedge.edge.kubelet.volumes.errors import VolumeError
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ class Removal:
                     faults.point("csi.unpublished")
             elif self._shared.is_mounted(record):
                 # after a reboot nothing is mounted, and nothing is to be asked of a driver that is gone
-                raise VolumeError(
-                    f"driver name {record.driver} not found in the list of registered CSI drivers"
-                )
+                raise not_registered(record.driver)
             if record.is_staged:
                 users = self._shared.layout.users(record.driver, record.handle)
                 if all(one.directory == record.directory for one in users):
@@ -56,8 +54,6 @@ class Removal:
             if self._shared.is_mounted(record):
                 raise VolumeError(f"still mounted after unpublishing: {record.target}")
             self._shared.records.forget(record.directory)
-        except PluginCallError as error:
-            raise VolumeError(f"rpc error from {record.driver}: {error}") from error
         except OSError as error:
             raise VolumeError(f"cannot remove {record.directory}: {error}") from error
 
@@ -69,9 +65,7 @@ class Removal:
             request = {"volume_id": record.handle, "staging_target_path": str(path)}
             await self._shared.call(driver, "NodeUnstageVolume", request)
         elif self._shared.mounter.below(path.parent):
-            raise VolumeError(
-                f"driver name {record.driver} not found in the list of registered CSI drivers"
-            )
+            raise not_registered(record.driver)
         self._shared.staged.discard((record.driver, record.handle))
         if __debug__:
             faults.point("csi.unstaged")
@@ -86,5 +80,5 @@ class Removal:
                     continue
                 try:
                     await self._unstage(record, driver)
-                except (PluginCallError, OSError) as error:
+                except (VolumeError, OSError) as error:
                     _log.warning("volume %s stays staged: %s", record.handle, error)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from kedge.edge.kubelet.plugins.errors import PluginCallError
+from kedge.edge.kubelet.volumes.errors import VolumeError
+
 if TYPE_CHECKING:
     from kedge.edge.kubelet.csi.drivers import Driver, Drivers
     from kedge.edge.kubelet.csi.in_use import Records
@@ -46,9 +49,12 @@ class Shared:
         """Asks a driver for something that has no answer but that it is done.
 
         Raises:
-            PluginCallError: it is not.
+            VolumeError: it is not.
         """
-        await self.client.call(driver.endpoint, method, request, CALL_SECONDS)
+        try:
+            await self.client.call(driver.endpoint, method, request, CALL_SECONDS)
+        except PluginCallError as error:
+            raise VolumeError(f"rpc error from {driver.name}: {error}") from error
 
     def is_mounted(self, record: Record) -> bool:
         """Whether something is mounted where the volume of a record is published."""

@@ -20,7 +20,6 @@ from kedge.edge.kubelet.csi.in_use import Records
 from kedge.edge.kubelet.csi.removal import Removal
 from kedge.edge.kubelet.csi.republishing import Republishing
 from kedge.edge.kubelet.csi.shared import Shared
-from kedge.edge.kubelet.plugins.errors import PluginCallError
 from kedge.edge.kubelet.volumes import ownership
 from kedge.edge.kubelet.volumes.errors import VolumeError
 from kedge.edge.kubelet.volumes.payloads import owner_group
@@ -99,10 +98,7 @@ class CsiVolumes:
                 self._republishing.follow(known.directory, request, volume, about)
                 await self._grow(request, volume, known)
                 return _prepared(volume, known)
-            try:
-                return await self._publish(request, volume)
-            except PluginCallError as error:
-                raise VolumeError(f"rpc error from {volume.driver}: {error}") from error
+            return await self._publish(request, volume)
 
     async def _publish(self, request: Request, volume: requests.Volume) -> Prepared:
         driver, objects = self._shared.drivers.find(volume.driver), request.objects
@@ -115,14 +111,14 @@ class CsiVolumes:
         )
         common = self._common(request, volume, record, driver)
         stage_secrets = requests.secrets(request, "nodeStageSecretRef") if stages else {}
-        # what is missing is found out before anything is asked
-        self._publish_extras(request, about)
+        publish = common | self._to_publish(request, volume, record, about)
         self._shared.records.write(record)
         if __debug__:
             faults.point("csi.recorded")
         if stages:
             await self._stage(driver, volume, record, common, stage_secrets)
-        await self._node_publish(request, volume, record, common)
+        await self._shared.call(driver, "NodePublishVolume", publish)
+        self._republishing.follow(record.directory, request, volume, about)
         if __debug__:
             faults.point("csi.published")
         if volume.is_block and not record.target.is_block_device():
@@ -175,33 +171,28 @@ class CsiVolumes:
         if __debug__:
             faults.point("csi.staged")
 
-    async def _node_publish(
-        self, request: Request, volume: requests.Volume, record: Record, common: dict[str, Any]
-    ) -> None:
-        """Asks the driver to publish, the first time or again."""
-        about = requests.driver_object(request.objects, volume.driver)
-        secrets, tokens = self._publish_extras(request, about)
-        call = common | {
+    def _to_publish(
+        self,
+        request: Request,
+        volume: requests.Volume,
+        record: Record,
+        about: dict[str, Any] | None,
+    ) -> dict[str, Any]:
+        """What only publishing is told, the first time or again.
+
+        Raises:
+            VolumeError: a Secret or a token has not come yet.
+        """
+        secrets = requests.secrets(request, "nodePublishSecretRef")
+        context, tokens = requests.context(request, volume, about), requests.tokens(request, about)
+        is_secret = requests.wants_secret_tokens(about)
+        return {
             "staging_target_path": self._shared.layout.staging_of(record),
             "target_path": str(record.target),
             "readonly": volume.read_only,
-            "secrets": secrets,
-            "volume_context": requests.context(request, volume, about) | tokens,
+            "secrets": secrets | tokens if is_secret else secrets,
+            "volume_context": context if is_secret else context | tokens,
         }
-        driver = self._shared.drivers.find(volume.driver)
-        await self._shared.call(driver, "NodePublishVolume", call)
-        self._republishing.follow(record.directory, request, volume, about)
-
-    @staticmethod
-    def _publish_extras(
-        request: Request, about: dict[str, Any] | None
-    ) -> tuple[dict[str, str], dict[str, str]]:
-        """Secrets for publishing, and tokens for the volume's context."""
-        secrets = requests.secrets(request, "nodePublishSecretRef")
-        tokens = requests.tokens(request, about)
-        if requests.wants_secret_tokens(about):
-            return secrets | tokens, {}
-        return secrets, tokens
 
     async def _publish_again(self, request: Request, volume: requests.Volume) -> None:
         """What a driver with ``requiresRepublish`` wants now and then; the mount stays, whatever comes."""
@@ -214,14 +205,12 @@ class CsiVolumes:
             try:
                 driver = self._shared.drivers.find(volume.driver)
                 common = self._common(request, volume, known, driver)
-                await self._node_publish(request, volume, known, common)
-            except (PluginCallError, VolumeError) as error:
-                why = (
-                    f"rpc error from {volume.driver}: "
-                    if isinstance(error, PluginCallError)
-                    else ""
-                )
-                text = f'MountVolume.SetUp failed for volume "{request.name}" : {why}{error}'
+                about = requests.driver_object(request.objects, volume.driver)
+                publish = common | self._to_publish(request, volume, known, about)
+                await self._shared.call(driver, "NodePublishVolume", publish)
+                self._republishing.follow(record.directory, request, volume, about)
+            except VolumeError as error:
+                text = f'MountVolume.SetUp failed for volume "{request.name}" : {error}'
                 self._tell(request.pod, "FailedMount", text)
 
     def _common(
