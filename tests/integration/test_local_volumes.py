@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+
+import pytest
 
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet.volumes import local_path
@@ -22,6 +25,22 @@ def ask(store: Store, *names: str) -> None:
     store.commit_now([put(NODE, json.dumps(node).encode())])
 
 
+@asynccontextmanager
+async def following(
+    local: LocalPath, store: Store, in_use: list[str], report: Callable[[], None]
+) -> AsyncIterator[None]:
+    task = asyncio.get_running_loop().create_task(
+        follow_node(local, store, "edge", lambda: in_use, report)
+    )
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        store.close()
+
+
 async def test_a_volume_that_a_pod_still_had_goes_when_it_has_it_no_more(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store", mode="primary")
     local = LocalPath(tmp_path / "local")
@@ -31,8 +50,7 @@ async def test_a_volume_that_a_pod_still_had_goes_when_it_has_it_no_more(tmp_pat
     def report() -> None:
         reports.append(local.held())
 
-    following = asyncio.create_task(follow_node(local, store, "edge", lambda: in_use, report))
-    try:
+    async with following(local, store, in_use, report):
         ask(store, "used", "free")
         await until(lambda: not free.exists())
         assert used.exists()
@@ -45,8 +63,18 @@ async def test_a_volume_that_a_pod_still_had_goes_when_it_has_it_no_more(tmp_pat
         ask(store, "next")
         await until(lambda: len(reports) == 3)
         assert local.held() == []
-    finally:
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
-        store.close()
+
+
+async def test_what_cannot_be_removed_is_said_and_tried_again_after_a_longer_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(local_path, "AGAIN_SECONDS", 60.0)
+    monkeypatch.setattr(local_path, "FAILED_SECONDS", 0.05)
+    store = Store.open(tmp_path / "store", mode="primary")
+    local = LocalPath(tmp_path / "local")
+    free = local.directory("free")
+    async with following(local, store, [], lambda: None):
+        ask(store, "..")
+        await until(lambda: caplog.text.count("volumes cannot be removed: ") > 1)
+        ask(store, "free")
+        await until(lambda: not free.exists())

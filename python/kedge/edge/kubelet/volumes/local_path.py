@@ -38,6 +38,8 @@ MODE = 0o777
 MAX_NAMES = 4096
 AGAIN_SECONDS = 1.0
 """How long to wait for what a pod still had."""
+FAILED_SECONDS = 30.0
+"""How long to wait when something cannot be removed, which is said each time."""
 _GOING = ".removing-"
 
 _log = logging.getLogger(__name__)
@@ -169,6 +171,9 @@ async def follow_node(
             async for batch in watch:
                 if any(event.type == "PUT" and event.key == key for event in batch):
                     break
+        except (OSError, VolumeError) as error:
+            _log.warning("volumes cannot be removed: %s", error)
+            await asyncio.sleep(FAILED_SECONDS)
         except Gone:
             _log.debug("the watch of the node fell behind")
         finally:
@@ -182,18 +187,19 @@ async def _follow(
     in_use: Callable[[], Iterable[str]],
     report: Callable[[], None],
 ) -> str | None:
-    """Removes what is asked for and was not yet; what is asked for now, None if some of it is still there."""
+    """Removes what is asked for and was not yet; what is asked for now, None if some of it is still there.
+
+    Raises:
+        VolumeError: it asks for what cannot be a volume's name.
+        OSError: something cannot be removed.
+    """
     node = None if stored is None else json.loads(stored.value)
     wanted = str(
         (((node or {}).get("metadata") or {}).get("annotations") or {}).get(TO_REMOVE) or ""
     )
     if wanted == asked:
         return asked
-    try:
-        is_gone = await local_path.remove_asked(node, in_use())
-    except (OSError, VolumeError) as error:
-        _log.warning("volumes cannot be removed: %s", error)
+    if not await local_path.remove_asked(node, in_use()):
         return None
-    if is_gone:
-        report()
-    return wanted if is_gone else None
+    report()
+    return wanted
