@@ -4,20 +4,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from kedge.cluster import bootstrap
-from kedge.cluster.apiserver.registry import Registry
 from kedge.cluster.controllers import Config
-from kedge.store import Store
 from tests.fakes.attacher import attach_all
-from tests.fakes.control_plane import MERGE, ControlPlane, key, running
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
+from tests.fakes.control_plane import MERGE, ControlPlane, key
 
 DRIVER = "csi.example"
 IN_USE = f"kubernetes.io/csi/{DRIVER}^handle-of-pv"
@@ -25,21 +18,16 @@ FORCE_SECONDS = 0.4
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(tmp_path / "store", mode="primary", durable=False)
-    yield opened
-    opened.close()
+def controller_config() -> Config:
+    return Config(ca_pem="CA", force_detach_seconds=FORCE_SECONDS)
 
 
 @pytest.fixture
-async def plane(store: Store) -> AsyncIterator[ControlPlane]:
-    registry = Registry(store)
-    config = Config(ca_pem="CA", force_detach_seconds=FORCE_SECONDS)
-    async with running(store, registry, config) as made:
-        await bootstrap.prepare(registry, 6443)
-        for name in ("n1", "n2"):
-            await made.node(name)
-        yield made
+async def plane(plane: ControlPlane) -> ControlPlane:
+    """A plane with two nodes."""
+    for name in ("n1", "n2"):
+        await plane.node(name)
+    return plane
 
 
 async def volume(
@@ -85,6 +73,14 @@ async def remove(plane: ControlPlane, name: str) -> None:
 async def say_in_use(plane: ControlPlane, node: str, *names: str) -> None:
     patch = {"status": {"volumesInUse": list(names) or None}}
     await plane.registry.patch(key("nodes", node), patch, MERGE, subresource="status")
+
+
+async def use_on_n1(plane: ControlPlane) -> None:
+    """A pod has the volume on n1, and the node says so."""
+    await volume(plane)
+    await pod(plane, "web", "n1")
+    await plane.until(lambda: attachments(plane))
+    await say_in_use(plane, "n1", IN_USE)
 
 
 def name_on(node: str) -> str:
@@ -202,10 +198,7 @@ async def silence(plane: ControlPlane, node: str) -> None:
 async def test_a_silent_node_holds_a_volume_up_for_a_bounded_time_only(
     plane: ControlPlane,
 ) -> None:
-    await volume(plane)
-    await pod(plane, "web", "n1")
-    await plane.until(lambda: attachments(plane))
-    await say_in_use(plane, "n1", IN_USE)
+    await use_on_n1(plane)
     await silence(plane, "n1")
     await remove(plane, "web")
     await plane.settled()
@@ -214,10 +207,7 @@ async def test_a_silent_node_holds_a_volume_up_for_a_bounded_time_only(
 
 
 async def test_a_node_that_is_out_of_service_is_not_waited_for(plane: ControlPlane) -> None:
-    await volume(plane)
-    await pod(plane, "web", "n1")
-    await plane.until(lambda: attachments(plane))
-    await say_in_use(plane, "n1", IN_USE)
+    await use_on_n1(plane)
     await remove(plane, "web")
     await plane.settled()
     assert attachments(plane) == [name_on("n1")], "the node is there, and uses it"
@@ -227,10 +217,7 @@ async def test_a_node_that_is_out_of_service_is_not_waited_for(plane: ControlPla
 
 
 async def test_the_volumes_of_a_removed_node_are_detached(plane: ControlPlane) -> None:
-    await volume(plane)
-    await pod(plane, "web", "n1")
-    await plane.until(lambda: attachments(plane))
-    await say_in_use(plane, "n1", IN_USE)
+    await use_on_n1(plane)
     await plane.registry.delete(key("nodes", "n1"), {})
     await plane.until(lambda: attachments(plane) == [])
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,25 +17,12 @@ from kedge.cluster.machinery.conditions import find
 from kedge.store import Store, delete
 from tests.fakes.control_plane import MERGE, ControlPlane, key, running
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
-
 GRACE = 0.5
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(tmp_path / "store", mode="primary", durable=False)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-async def plane(store: Store) -> AsyncIterator[ControlPlane]:
-    config = Config(ca_pem="CA", node_grace_seconds=GRACE, orphan_seconds=0.1)
-    async with running(store, Registry(store), config) as made:
-        yield made
+def controller_config() -> Config:
+    return Config(ca_pem="CA", node_grace_seconds=GRACE, orphan_seconds=0.1)
 
 
 async def heartbeats(plane: ControlPlane) -> None:
@@ -391,15 +378,15 @@ async def test_a_cordoned_node_is_tainted_and_gets_no_new_pods(alive: ControlPla
     await alive.until(lambda: not alive.get("nodes", "n2")["spec"].get("taints"))
 
 
-async def test_controllers_that_start_late_find_what_happened_meanwhile(store: Store):
-    registry = Registry(store)
-    async with running(store, registry) as first:
+async def test_controllers_that_start_late_find_what_happened_meanwhile(primary: Store):
+    registry = Registry(primary)
+    async with running(primary, registry) as first:
         await first.node("n1")
         await first.deploy(replicas=2)
         await first.until(lambda: rolled_out(first))
     replica_set = first.all("replicasets")[0]["metadata"]
-    store.commit_now([delete(ObjectKey("apps", "deployments", "default", "web"))])
-    second = ControlPlane(store, registry)
+    primary.commit_now([delete(ObjectKey("apps", "deployments", "default", "web"))])
+    second = ControlPlane(primary, registry)
     async with asyncio.TaskGroup() as group:
         second.start(group, Config(ca_pem="CA"))
         await second.until(lambda: second.get("replicasets", replica_set["name"]) is None)

@@ -7,35 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kedge.cluster import bootstrap
-from kedge.cluster.apiserver.registry import Registry
-from kedge.cluster.controllers import Config
 from kedge.errors import Forbidden, Invalid
-from kedge.store import Store
-from tests.fakes.control_plane import MERGE, ControlPlane, key, running
+from tests.fakes.control_plane import MERGE, ControlPlane, key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
-
     from tests.fakes.kubelet import TestKubelet
 
 POOL = {"kedge.io/local-storage": "10Gi"}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(tmp_path / "store", mode="primary", durable=False)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-async def plane(store: Store) -> AsyncIterator[ControlPlane]:
-    registry = Registry(store)
-    async with running(store, registry, Config(ca_pem="CA")) as made:
-        await bootstrap.prepare(registry, 6443)
-        yield made
 
 
 def claim_spec(size: str = "1Gi", **spec: Any) -> dict[str, Any]:
