@@ -67,7 +67,7 @@ async def _start(
     )
     tokens = Tokens(registry, pki.accounts_key, config.issuer)
     access = Access()
-    registry.escalation = Escalation(access, store)
+    registry.guard(Escalation(access, store))
     dispatcher = Dispatcher(registry, tokens, Reviews(tokens, access))
     server = Server(runtime, store, _server_config(config, pki), dispatcher.handle)
     access.decider = server

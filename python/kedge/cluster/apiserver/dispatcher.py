@@ -20,8 +20,8 @@ from kedge.cluster.apiserver import failures
 from kedge.cluster.apiserver.access import User
 from kedge.cluster.apiserver.bodies import WriteOptions, parse
 from kedge.cluster.apiserver.deletion import DeleteOptions, is_dry_run
-from kedge.cluster.apiserver.registry import scale_of
 from kedge.cluster.apiserver.server import JSON, Request, Response
+from kedge.cluster.apiserver.subresources import scale_of
 from kedge.errors import BadRequest, NotFound, UnsupportedMediaType
 
 if TYPE_CHECKING:

@@ -52,7 +52,7 @@ def key(resource, name):
 @pytest.fixture
 def guarded(registry):
     def guarded(*special):
-        registry.escalation = Escalation(Access(Decider(*special)), registry.store)
+        registry.guard(Escalation(Access(Decider(*special)), registry.store))
         return registry
 
     return guarded
@@ -89,7 +89,7 @@ async def test_kedge_itself_and_changes_of_labels_are_not_guarded(guarded):
 
 
 async def test_nobody_gives_anything_before_the_server_listens(registry):
-    registry.escalation = Escalation(Access(), registry.store)
+    registry.guard(Escalation(Access(), registry.store))
     with pytest.raises(Forbidden):
         await registry.create(key("roles", "r"), role(READ_PODS), WRITER)
 

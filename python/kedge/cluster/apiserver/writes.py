@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a write is carried out, whatever it changes.
+
+It is decided on what is stored, and again when somebody else was faster: prepare -> defaults -> admission ->
+validate -> one store transaction that expects the revision read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from kedge.api import defaults, validation
+from kedge.api.keys import ObjectKey
+from kedge.cluster.apiserver import allocation, deletion, failures, strategies
+from kedge.cluster.apiserver.access import check_cloud
+from kedge.cluster.apiserver.admission import Admission
+from kedge.errors import AlreadyExists, Conflict, NotFound
+from kedge.store import ABSENT, Op, delete, put
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kedge.api.kinds import Kind
+    from kedge.cluster.apiserver.access import Escalation
+    from kedge.cluster.apiserver.allocation import Allocator
+    from kedge.cluster.apiserver.bodies import WriteOptions
+    from kedge.cluster.apiserver.deletion import DeleteOptions
+    from kedge.store import Store
+
+Object = dict[str, Any]
+Change = Callable[[Object], Object]
+
+MAX_ATTEMPTS = 50
+"""How often a write without a stated version is decided again before it fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a writer thinks the object is; empty means anything."""
+
+    uid: str = ""
+    version: str = ""
+
+    def check(self, kind: Kind, key: ObjectKey, metadata: Object) -> None:
+        """Holds it against what is stored.
+
+        Raises:
+            Conflict: it is another object, or has changed.
+        """
+        if self.uid and self.uid != metadata.get("uid"):
+            why = f"Precondition failed: UID in precondition: {self.uid}, UID in object meta: {metadata.get('uid')}"
+            raise failures.conflict(kind, key.name, why)
+        if self.version and self.version != metadata.get("resourceVersion"):
+            raise failures.conflict(kind, key.name)
+
+
+class Writes:
+    """Creates, changes and removes objects.
+
+    Args:
+        store: the cluster's store.
+        allocator: gives Services their addresses.
+    """
+
+    def __init__(self, store: Store, allocator: Allocator) -> None:
+        self._store = store
+        self._allocator = allocator
+        self._admission = Admission(store)
+        self.escalation: Escalation | None = None
+        """Guards roles and bindings of users, where somebody knows who has what."""
+
+    async def create(
+        self, kind: Kind, obj: Object, options: WriteOptions, *, first: bool
+    ) -> Object:
+        """Stores a new object; ``first`` unless only its generated name is another one than before."""
+        if first:
+            strategies.prepare_create(kind, obj)
+            defaults.apply(kind.group, kind.resource, obj)
+        metadata = obj["metadata"]
+        key = ObjectKey(
+            kind.group, kind.resource, metadata.get("namespace", ""), metadata.get("name", "")
+        )
+        if first:
+            await self._admission.create(kind, key, obj)
+        validation.validate(kind, obj)
+        self._guard(kind, obj, None, options)
+        beside = self._allocator.complete(obj, None) if _is_service(kind) else []
+        if options.dry_run:
+            if self._store.get(key) is not None:
+                raise failures.already_exists(kind, key.name)
+            return obj
+        try:
+            metadata["resourceVersion"] = await self._commit(
+                put(key, orjson.dumps(obj), ABSENT), beside
+            )
+        except AlreadyExists:
+            raise failures.already_exists(kind, key.name) from None
+        return obj
+
+    async def remove(
+        self, kind: Kind, key: ObjectKey, wanted: DeleteOptions
+    ) -> tuple[Object, bool]:
+        """Deletes an object, or begins to; the object, and whether it is gone."""
+        self._admission.delete(kind, key)
+        for _ in range(MAX_ATTEMPTS):
+            value, revision = self._read(kind, key)
+            obj: Object = orjson.loads(value)
+            Expected(wanted.uid, wanted.resource_version).check(kind, key, obj["metadata"])
+            before = orjson.dumps(obj)
+            gone = deletion.begin(kind, obj, wanted, time.time())
+            if wanted.dry_run:
+                return obj, gone
+            if gone:
+                if await self._remove(kind, key, obj, revision):
+                    return obj, True
+                continue
+            data = orjson.dumps(obj)
+            if data == before or await self._replace(key, obj, data, revision):
+                return obj, False
+        raise failures.conflict(kind, key.name)
+
+    async def modify(
+        self,
+        kind: Kind,
+        key: ObjectKey,
+        change: Change,
+        expected: Expected,
+        options: WriteOptions,
+        *,
+        subresource: str = "",
+    ) -> Object:
+        """Changes an object, with everything that a change of the object itself needs."""
+
+        def apply(obj: Object, old: Object) -> Object:
+            new = change(obj)
+            if subresource == "finalize":
+                new = {**old, "spec": new.get("spec", {})}
+            elif subresource:
+                new = strategies.narrow(subresource, new, old)
+            else:
+                strategies.prepare_update(kind, new, old)
+            defaults.apply(kind.group, kind.resource, new)
+            return new
+
+        for _ in range(MAX_ATTEMPTS):
+            value, revision = self._read(kind, key)
+            old: Object = orjson.loads(value)
+            expected.check(kind, key, old["metadata"])
+            new = apply(orjson.loads(value), old)
+            beside = self._allocator.complete(new, old) if _is_service(kind) else []
+            if new == old:
+                return old
+            strategies.count_generation(kind, new, old)
+            validation.validate_update(kind, new, old, subresource)
+            self._admission.update(kind, key, new, old)
+            self._guard(kind, new, old, options)
+            if options.dry_run:
+                return new
+            if deletion.is_finished(kind, new):
+                if await self._remove(kind, key, new, revision):
+                    return new
+            elif await self._replace(key, new, orjson.dumps(new), revision, beside):
+                return new
+            if expected.version:
+                break
+        raise failures.conflict(kind, key.name)
+
+    async def change(
+        self,
+        kind: Kind,
+        key: ObjectKey,
+        change: Change,
+        expected: Expected,
+        options: WriteOptions,
+        *,
+        part: str = "",
+    ) -> Object:
+        """Changes a part that has rules of its own, and nothing else; no change writes nothing."""
+        for _ in range(MAX_ATTEMPTS):
+            value, revision = self._read(kind, key)
+            obj: Object = orjson.loads(value)
+            expected.check(kind, key, obj["metadata"])
+            before = orjson.dumps(obj.get(part)) if part else b""
+            obj = change(obj)
+            if options.dry_run or (part and orjson.dumps(obj.get(part)) == before):
+                return obj
+            if await self._replace(key, obj, orjson.dumps(obj), revision):
+                return obj
+            if expected.version:
+                break
+        raise failures.conflict(kind, key.name)
+
+    def _guard(self, kind: Kind, new: Object, old: Object | None, options: WriteOptions) -> None:
+        if options.user is None:
+            return
+        if old is None:
+            check_cloud(kind, new, options.user)
+        if self.escalation is not None:
+            self.escalation.check(kind, new, old, options.user)
+
+    def _read(self, kind: Kind, key: ObjectKey) -> tuple[bytes, int]:
+        found = self._store.get(key)
+        if found is None:
+            raise failures.not_found(kind, key.name)
+        return found.value, found.revision
+
+    async def _replace(
+        self,
+        key: ObjectKey,
+        obj: Object,
+        data: bytes,
+        revision: int,
+        beside: Sequence[Op] = (),
+    ) -> bool:
+        try:
+            obj["metadata"]["resourceVersion"] = await self._commit(
+                put(key, data, revision), beside
+            )
+        except (Conflict, AlreadyExists, NotFound):
+            await asyncio.sleep(0)
+            return False
+        return True
+
+    async def _remove(self, kind: Kind, key: ObjectKey, obj: Object, revision: int) -> bool:
+        beside = allocation.release(obj) if _is_service(kind) else []
+        try:
+            await self._commit(delete(key, revision), beside)
+        except (Conflict, NotFound):
+            await asyncio.sleep(0)
+            return False
+        return True
+
+    async def _commit(self, op: Op, beside: Sequence[Op]) -> str:
+        """Writes an object, and what goes with it; its resourceVersion."""
+        try:
+            revisions = await self._store.commit([op, *beside])
+        finally:
+            self._admission.written(op.key)
+        return str(revisions[0])
+
+
+def _is_service(kind: Kind) -> bool:
+    return kind.resource == "services" and not kind.group
