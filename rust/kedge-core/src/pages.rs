@@ -24,15 +24,27 @@ pub fn release_file(path: &Path) {
 pub fn release_code() {
     let Ok(file) = File::open("/proc/self/smaps") else { return };
     let program = std::env::current_exe().unwrap_or_default();
+    untouched(BufReader::new(file).lines().map_while(Result::ok), &program, release_range);
+}
+
+/// Calls `found` with each map of programs in the lines of `smaps` whose pages are all as the file has them.
+fn untouched(
+    lines: impl Iterator<Item = String>,
+    program: &Path,
+    mut found: impl FnMut(Range<usize>),
+) {
     let mut range = None;
-    for line in BufReader::new(file).lines().map_while(Result::ok) {
+    for line in lines {
         let is_range = line.split(' ').next().is_some_and(|word| !word.ends_with(':'));
         if is_range {
-            range = range_of(&line).filter(|_| is_program(&line, &program));
-        } else if is_untouched(&line)
-            && let Some(found) = range.take()
+            range = range_of(&line).filter(|_| is_program(&line, program));
+        } else if has_own_pages(&line) {
+            range = None;
+        } else if line.starts_with("Swap:")
+            && let Some(range) = range.take()
         {
-            release_range(found);
+            // The last of the lines that count such pages.
+            found(range);
         }
     }
 }
@@ -46,10 +58,11 @@ fn is_program(line: &str, program: &Path) -> bool {
         && (Path::new(path) == program || name.split('.').skip(1).any(|part| part == "so"))
 }
 
-/// Whether a line says that the map has no page of its own: all are as the file has them. Relocated
-/// ones are not, although nobody may write to them any more.
-fn is_untouched(line: &str) -> bool {
-    line.strip_prefix("Anonymous:").is_some_and(|rest| rest.trim() == "0 kB")
+/// Whether a line says that the map has pages of its own, in memory or swapped out. Relocated ones are,
+/// although nobody may write to them any more.
+fn has_own_pages(line: &str) -> bool {
+    let counted = ["Anonymous:", "Swap:"].iter().find_map(|name| line.strip_prefix(name));
+    counted.is_some_and(|rest| rest.trim() != "0 kB")
 }
 
 fn release(chosen: impl Fn(&str) -> bool) {
@@ -96,10 +109,24 @@ mod tests {
     }
 
     #[test]
-    fn a_map_with_pages_of_its_own_is_not_untouched() {
-        assert!(is_untouched("Anonymous:             0 kB"));
-        assert!(!is_untouched("Anonymous:            40 kB"));
-        assert!(!is_untouched("AnonHugePages:         0 kB"));
+    fn a_map_with_pages_of_its_own_in_memory_or_swapped_out_is_not_untouched() {
+        let chosen = |anonymous: u32, swapped: u32| {
+            let text = format!(
+                "7f0000000000-7f0000002000 r--p 00001000 fe:00 1234 /usr/lib/libc.so.6\n\
+                 Size: 8 kB\nAnonymous:            {anonymous} kB\nAnonHugePages:         4 kB\n\
+                 Swap:                 {swapped} kB\nSwapPss:               4 kB\nVmFlags: rd mr\n\
+                 7f0000002000-7f0000003000 rw-p 00001000 fe:00 1234 /usr/lib/libc.so.6\n\
+                 Anonymous:            0 kB\nSwap:                 0 kB\n"
+            );
+            let mut found = Vec::new();
+            untouched(text.lines().map(str::to_owned), Path::new("/x"), |range| {
+                found.push((range.start, range.end));
+            });
+            found
+        };
+        assert_eq!(chosen(0, 0), [(0x7f00_0000_0000, 0x7f00_0000_2000)]);
+        assert_eq!(chosen(40, 0), []);
+        assert_eq!(chosen(0, 8), []);
     }
 
     #[test]
