@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::config::{Config, StaticToken};
 use super::policy::Identity;
@@ -45,6 +46,9 @@ struct Claims {
     iss: String,
     exp: i64,
     sub: String,
+    /// One, or a list.
+    #[serde(default)]
+    aud: Value,
     #[serde(rename = "kubernetes.io")]
     bound: Bound,
 }
@@ -124,27 +128,25 @@ impl Authenticator {
         Ok(account(claims.bound))
     }
 
-    /// Who a token for one of these audiences (none: for this API) stands for now.
+    /// Who a token for one of these audiences (none: for this API) stands for now, and which of them it is for.
     pub(super) fn review(
         &self,
         token: &str,
         audiences: &[String],
         store: &Store,
-    ) -> Result<Identity> {
+    ) -> Result<(Identity, Vec<String>)> {
         if audiences.is_empty() {
-            return self.bearer(token, store);
+            return Ok((self.bearer(token, store)?, Vec::new()));
         }
         let followed = self.followed(store)?;
-        let mut answer = Err(unauthorized("token: not known"));
-        for trust in followed.as_deref().into_iter().chain([&self.configured]) {
-            if !trust.keys.is_empty() && answer.is_err() {
-                answer = claims(trust, token, unix_now(), audiences);
-            }
-        }
-        let claims = answer?;
-        check_subject(&claims)?;
+        let claims = self.claims(token, unix_now(), audiences, followed.as_deref())?;
         check_bound(&claims, store)?;
-        Ok(account(claims.bound))
+        let is_meant = |name: &&String| match &claims.aud {
+            Value::Array(all) => all.iter().any(|one| one == *name),
+            one => one == *name,
+        };
+        let meant = audiences.iter().filter(is_meant).cloned().collect();
+        Ok((account(claims.bound), meant))
     }
 
     /// Whether this server signed a token itself; for a node's it is the only one that accepts it.
@@ -193,22 +195,38 @@ impl Authenticator {
         now: i64,
         followed: Option<&Trust>,
     ) -> Result<Claims> {
+        let claims = self.claims(token, now, &[], followed)?;
+        let mut verified = self.verified.lock();
+        if verified.len() >= REMEMBERED {
+            verified.clear();
+        }
+        verified.insert(digest, claims.clone());
+        Ok(claims)
+    }
+
+    /// What a token for one of `audiences` (none: for this API) says, by whoever issued it.
+    fn claims(
+        &self,
+        token: &str,
+        now: i64,
+        audiences: &[String],
+        followed: Option<&Trust>,
+    ) -> Result<Claims> {
         let mut answer = Err(unauthorized("token: not known"));
         for trust in followed.into_iter().chain([&self.configured]) {
             if !trust.keys.is_empty() {
-                answer = claims(trust, token, now, &trust.audiences);
+                let own = if audiences.is_empty() { trust.audiences.as_slice() } else { audiences };
+                answer = claims(trust, token, now, own);
             }
             if answer.is_ok() {
                 break;
             }
         }
         let claims = answer?;
-        check_subject(&claims)?;
-        let mut verified = self.verified.lock();
-        if verified.len() >= REMEMBERED {
-            verified.clear();
+        let Bound { namespace, serviceaccount, .. } = &claims.bound;
+        if claims.sub != format!("{ACCOUNT_USER}{namespace}:{}", serviceaccount.name) {
+            return Err(unauthorized("token: its subject is not its ServiceAccount"));
         }
-        verified.insert(digest, claims.clone());
         Ok(claims)
     }
 }
@@ -223,14 +241,6 @@ fn account(bound: Bound) -> Identity {
             AUTHENTICATED.to_owned(),
         ],
     }
-}
-
-fn check_subject(claims: &Claims) -> Result<()> {
-    let Bound { namespace, serviceaccount, .. } = &claims.bound;
-    if claims.sub == format!("{ACCOUNT_USER}{namespace}:{}", serviceaccount.name) {
-        return Ok(());
-    }
-    Err(unauthorized("token: its subject is not its ServiceAccount"))
 }
 
 /// What a token of this issuer for one of `audiences` says.

@@ -71,6 +71,11 @@ fn tokens_of_this_nodes_pods_are_reviewed() {
     let (_, good) = review(&node, TOKENS, &json!({"token": node.valid()}));
     assert_eq!(good["authenticated"], true);
     assert_eq!(good["user"]["username"], "system:serviceaccount:d:web");
+    assert_eq!(good["audiences"], json!([]));
+    let several = json!({"token": node.valid(), "audiences": ["vault", "https://cluster"]});
+    let (_, several) = review(&node, TOKENS, &several);
+    assert_eq!(several["authenticated"], true);
+    assert_eq!(several["audiences"], json!(["https://cluster"]), "those that it is for");
     let meant = json!({"token": node.valid(), "audiences": ["vault"]});
     for spec in [meant, json!({"token": "x.y.z"})] {
         let (_, bad) = review(&node, TOKENS, &spec);

@@ -181,9 +181,9 @@ impl Handler {
         let wanted: Vec<String> =
             wanted.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         Ok(match self.authenticator.review(token, &wanted, &self.store) {
-            Ok(user) => {
+            Ok((user, meant)) => {
                 json!({"authenticated": true, "user": {"username": user.user, "groups": user.groups},
-                "audiences": wanted})
+                "audiences": meant})
             }
             Err(error) => json!({"user": {}, "error": format!(
                 "the cloud is away, and this node does not know the token: {}", error.message)}),
