@@ -37,11 +37,11 @@ pub(super) struct Authenticator {
     configured: Trust,
     /// On a node: the cluster's issuer, as its view has it.
     followed: Option<Followed>,
-    verified: Mutex<HashMap<Digest, Claims>>,
+    verified: Mutex<HashMap<Digest, Arc<Claims>>>,
 }
 
 /// What a `ServiceAccount` token says.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Claims {
     iss: String,
     exp: i64,
@@ -53,7 +53,7 @@ struct Claims {
     bound: Bound,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Bound {
     namespace: String,
     serviceaccount: Reference,
@@ -62,7 +62,7 @@ struct Bound {
     node: Option<Reference>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Reference {
     name: String,
     uid: String,
@@ -125,7 +125,7 @@ impl Authenticator {
             _ => self.verify(token, digest, now, followed.as_deref())?,
         };
         check_bound(&claims, store)?;
-        Ok(account(claims.bound))
+        Ok(account(&claims.bound))
     }
 
     /// Who a token for one of these audiences (none: for this API) stands for now, and which of them it is for.
@@ -146,7 +146,7 @@ impl Authenticator {
             one => one == *name,
         };
         let meant = audiences.iter().filter(is_meant).cloned().collect();
-        Ok((account(claims.bound), meant))
+        Ok((account(&claims.bound), meant))
     }
 
     /// Whether this server signed a token itself; for a node's it is the only one that accepts it.
@@ -162,11 +162,11 @@ impl Authenticator {
         if self.followed.is_none() || claims.iss != self.configured.issuer {
             return None;
         }
-        let pod = claims.bound.pod?;
+        let pod = claims.bound.pod.as_ref()?;
         let query = ListQuery {
             group: "kedge.io".to_owned(),
             resource: "serviceaccounttokens".to_owned(),
-            namespace: claims.bound.namespace,
+            namespace: claims.bound.namespace.clone(),
             ..ListQuery::default()
         };
         let held = store.list(&query).ok()?.items;
@@ -194,13 +194,13 @@ impl Authenticator {
         digest: Digest,
         now: i64,
         followed: Option<&Trust>,
-    ) -> Result<Claims> {
-        let claims = self.claims(token, now, &[], followed)?;
+    ) -> Result<Arc<Claims>> {
+        let claims = Arc::new(self.claims(token, now, &[], followed)?);
         let mut verified = self.verified.lock();
         if verified.len() >= REMEMBERED {
             verified.clear();
         }
-        verified.insert(digest, claims.clone());
+        verified.insert(digest, Arc::clone(&claims));
         Ok(claims)
     }
 
@@ -231,7 +231,7 @@ impl Authenticator {
     }
 }
 
-fn account(bound: Bound) -> Identity {
+fn account(bound: &Bound) -> Identity {
     let Bound { namespace, serviceaccount, .. } = bound;
     Identity {
         user: format!("{ACCOUNT_USER}{namespace}:{}", serviceaccount.name),
