@@ -4,8 +4,10 @@
 //! A body is four magic bytes and an envelope (`runtime.Unknown`) whose field 2 is the object. Every
 //! object has its metadata as field 1, except what deletes it. The field numbers are Kubernetes' `generated.proto`.
 
-use prost::encoding::{WireType, decode_varint, encode_varint};
+use prost::encoding::{WireType, encode_varint};
 use serde_json::{Map, Value};
+
+use crate::wire::fields::fields;
 
 const MAGIC: &[u8] = b"k8s\0";
 /// `raw` of the envelope, `metadata`, `resourceVersion`.
@@ -17,7 +19,7 @@ pub(super) const OF_DELETION: [u64; 3] = [2, 2, 2];
 pub(super) fn text<'a>(body: &'a [u8], path: &[u64]) -> Option<&'a str> {
     let mut at = body.strip_prefix(MAGIC)?;
     for number in path {
-        at = fields(at).find_map(|field| field?.inner_of(*number))?;
+        at = inner_of(at, *number)?;
     }
     std::str::from_utf8(at).ok()
 }
@@ -36,7 +38,7 @@ pub(super) type Table = [(u64, &'static str, Shape)];
 pub(super) fn spec(body: &[u8], table: &Table) -> Option<Value> {
     let mut at = body.strip_prefix(MAGIC)?;
     for _ in 0..2 {
-        at = fields(at).find_map(|field| field?.inner_of(2)).unwrap_or_default();
+        at = inner_of(at, 2).unwrap_or_default();
     }
     json_of(at, table)
 }
@@ -44,7 +46,7 @@ pub(super) fn spec(body: &[u8], table: &Table) -> Option<Value> {
 fn json_of(message: &[u8], table: &Table) -> Option<Value> {
     let mut object = Map::new();
     for field in fields(message) {
-        let field = field?;
+        let field = field.ok()?;
         let Some((_, name, shape)) = table.iter().find(|(number, ..)| *number == field.number)
         else {
             continue;
@@ -74,7 +76,7 @@ fn rewritten(message: &[u8], path: &[u64], value: &str) -> Option<Vec<u8>> {
     let Some((number, below)) = path.split_first() else { return Some(value.into()) };
     let mut out = Vec::with_capacity(message.len() + 8);
     for field in fields(message) {
-        let field = field?;
+        let field = field.ok()?;
         match field.inner {
             Some(inner) if field.number == *number => {
                 let inner = rewritten(inner, below, value)?;
@@ -88,54 +90,10 @@ fn rewritten(message: &[u8], path: &[u64], value: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-struct Field<'a> {
-    number: u64,
-    /// With its tag.
-    whole: &'a [u8],
-    /// Of one that has a length.
-    inner: Option<&'a [u8]>,
-}
-
-impl<'a> Field<'a> {
-    fn inner_of(self, number: u64) -> Option<&'a [u8]> {
-        self.inner.filter(|_| self.number == number)
-    }
-}
-
-/// The fields of a message; none for the rest of one that is broken.
-fn fields(message: &[u8]) -> impl Iterator<Item = Option<Field<'_>>> {
-    let mut rest = message;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let found = field(rest);
-        rest = found.as_ref().map_or(&[], |field| &rest[field.whole.len()..]);
-        Some(found)
-    })
-}
-
-fn field(message: &[u8]) -> Option<Field<'_>> {
-    let mut rest = message;
-    let tag = decode_varint(&mut rest).ok()?;
-    let mut inner = None;
-    let length = match tag & 7 {
-        0 => {
-            decode_varint(&mut rest).ok()?;
-            0
-        }
-        1 => 8,
-        2 => {
-            let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
-            inner = Some(rest.get(..length)?);
-            length
-        }
-        5 => 4,
-        _ => return None,
-    };
-    let after = rest.get(length..)?;
-    let whole = &message[..message.len() - after.len()];
-    Some(Field { number: tag >> 3, whole, inner })
+/// What the field of this number has, if it is one with a length.
+fn inner_of(message: &[u8], number: u64) -> Option<&[u8]> {
+    let mut fields = fields(message).map_while(Result::ok);
+    fields.find_map(|field| field.inner.filter(|_| field.number == number))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use prost::{Message as _, Oneof};
 
 use crate::wire::WireError;
+use crate::wire::fields::fields;
 
 /// The name of an object on the link.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Message)]
@@ -380,9 +381,7 @@ pub fn decode_list<M: prost::Message + Default>(
     limit: usize,
     what: &'static str,
 ) -> Result<M, WireError> {
-    if fields(bytes, limit)?.len() > limit {
-        return Err(WireError::Malformed(what));
-    }
+    bounded(bytes, limit).try_for_each(|field| field.map(drop))?;
     M::decode(bytes).map_err(|_error| WireError::Malformed(what))
 }
 
@@ -390,40 +389,16 @@ const MAX_FIELDS: usize = 1024;
 
 /// A few bytes of repeated fields can make many times their memory: counts them first.
 fn guard(message: &[u8]) -> Result<(), WireError> {
-    for body in fields(message, 16)? {
-        fields(body, MAX_FIELDS)?;
-    }
-    Ok(())
+    bounded(message, 16)
+        .try_for_each(|body| bounded(body?, MAX_FIELDS).try_for_each(|field| field.map(drop)))
 }
 
 /// The contents of the top-level fields (empty for scalars), at most `limit` of them.
-fn fields(mut bytes: &[u8], limit: usize) -> Result<Vec<&[u8]>, WireError> {
-    const TRUNCATED: WireError = WireError::Truncated("field");
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let tag = prost::encoding::decode_varint(&mut bytes).map_err(|_error| TRUNCATED)?;
-        let (length, keep) = match tag & 7 {
-            0 => {
-                prost::encoding::decode_varint(&mut bytes).map_err(|_error| TRUNCATED)?;
-                (0, false)
-            }
-            1 => (8, false),
-            2 => (prost::encoding::decode_varint(&mut bytes).map_err(|_error| TRUNCATED)?, true),
-            5 => (4, false),
-            _ => return Err(WireError::Malformed("wire type")),
-        };
-        if length > bytes.len() as u64 {
-            return Err(TRUNCATED);
-        }
-        let length = usize::try_from(length).map_err(|_error| TRUNCATED)?;
-        let (field, rest) = bytes.split_at(length);
-        bytes = rest;
-        if found.len() == limit {
-            return Err(WireError::Malformed("too many fields"));
-        }
-        found.push(if keep { field } else { &[] });
-    }
-    Ok(found)
+fn bounded(bytes: &[u8], limit: usize) -> impl Iterator<Item = Result<&[u8], WireError>> {
+    fields(bytes).enumerate().map(move |(at, field)| {
+        let inner = field?.inner.unwrap_or_default();
+        if at < limit { Ok(inner) } else { Err(WireError::Malformed("too many fields")) }
+    })
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 //!
 //! From the socket inwards: [`frame`] reads one WebSocket message, [`mux`] joins frames of a stream
 //! into messages (and cuts messages into frames, most urgent first, within the credit given),
-//! [`envelope`] names what a message holds, [`pack`] compresses objects against versions that the
-//! other end holds. Every decoder checks lengths against [`Limits`] before it takes memory.
+//! [`envelope`] names what a message holds (and counts its `fields` first), [`pack`] compresses objects
+//! against versions that the other end holds. Every decoder checks lengths against [`Limits`] before it takes memory.
 //! `docs/reference/link.md` says the same for a second implementation.
 
 pub mod envelope;
+pub(crate) mod fields;
 pub mod frame;
 pub mod mux;
 pub mod pack;
