@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Single strings in a Kubernetes protobuf body, read and replaced without knowing the rest of it.
 //!
-//! A body is four magic bytes and an envelope (`runtime.Unknown`) whose field 2 is the object. Every
-//! object has its metadata as field 1, except what deletes it. The field numbers are Kubernetes' `generated.proto`.
+//! A body is four magic bytes and an envelope (`runtime.Unknown`): field 1 says of what kind the object is that
+//! field 2 holds. Every object has its metadata as field 1. The field numbers are Kubernetes' `generated.proto`.
 
 use prost::encoding::{WireType, encode_varint};
 use serde_json::{Map, Value};
@@ -10,10 +10,23 @@ use serde_json::{Map, Value};
 use crate::wire::fields::fields;
 
 const MAGIC: &[u8] = b"k8s\0";
+/// `typeMeta` of the envelope, `kind`.
+const KIND: &[u64] = &[1, 2];
 /// `raw` of the envelope, `metadata`, `resourceVersion`.
-pub(super) const OF_OBJECT: [u64; 3] = [2, 1, 6];
+const OF_OBJECT: &[u64] = &[2, 1, 6];
 /// `raw` of the envelope, `preconditions` of `DeleteOptions`, `resourceVersion`.
-pub(super) const OF_DELETION: [u64; 3] = [2, 2, 2];
+const OF_DELETION: &[u64] = &[2, 2, 2];
+/// `raw` of the envelope, `deleteOptions` of `Eviction`, `preconditions`, `resourceVersion`.
+const OF_EVICTION: &[u64] = &[2, 2, 2, 2];
+
+/// Where the version is that a body is about. In another kind of object the same numbers are something else.
+pub(super) fn place_of_version(body: &[u8]) -> &'static [u64] {
+    match text(body, KIND) {
+        Some("DeleteOptions") => OF_DELETION,
+        Some("Eviction") => OF_EVICTION,
+        _ => OF_OBJECT,
+    }
+}
 
 /// The string at `path`, if the body is of this format and has one.
 pub(super) fn text<'a>(body: &'a [u8], path: &[u64]) -> Option<&'a str> {
@@ -114,12 +127,19 @@ pub(super) mod tests {
         [MAGIC, &with(1, b"\x0a\x02v1"), &with(2, &raw)].concat()
     }
 
+    /// A body of this kind with text at `path` below the envelope.
+    pub(in crate::kubeapi) fn of_kind(kind: &str, path: &[u8], text: &str) -> Vec<u8> {
+        let raw =
+            path.iter().rfold(text.as_bytes().to_vec(), |inner, number| with(*number, &inner));
+        [MAGIC, &with(1, &with(2, kind.as_bytes())), &raw].concat()
+    }
+
     #[test]
     fn the_string_is_found_and_replaced_and_the_rest_stays() {
         let body = object("1800000000000007");
-        assert_eq!(text(&body, &OF_OBJECT), Some("1800000000000007"));
-        assert_eq!(replaced(&body, &OF_OBJECT, "7").unwrap(), object("7"));
-        assert_eq!(text(&body, &OF_DELETION), None);
+        assert_eq!(text(&body, OF_OBJECT), Some("1800000000000007"));
+        assert_eq!(replaced(&body, OF_OBJECT, "7").unwrap(), object("7"));
+        assert_eq!(text(&body, OF_DELETION), None);
     }
 
     #[test]
@@ -143,12 +163,12 @@ pub(super) mod tests {
         let body = object("12");
         for length in 0..body.len() {
             // Never a panic, and never another string than the one that is there.
-            assert!(matches!(text(&body[..length], &OF_OBJECT), None | Some("12")), "{length}");
+            assert!(matches!(text(&body[..length], OF_OBJECT), None | Some("12")), "{length}");
             assert!(
-                replaced(&body[..length], &OF_OBJECT, "7").is_none_or(|out| out.len() < body.len())
+                replaced(&body[..length], OF_OBJECT, "7").is_none_or(|out| out.len() < body.len())
             );
         }
-        assert_eq!(text(b"{}", &OF_OBJECT), None);
-        assert_eq!(text(b"k8s\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", &OF_OBJECT), None);
+        assert_eq!(text(b"{}", OF_OBJECT), None);
+        assert_eq!(text(b"k8s\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", OF_OBJECT), None);
     }
 }

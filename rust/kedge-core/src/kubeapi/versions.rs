@@ -15,7 +15,6 @@ const PLACES: [&str; 3] = [
     "/preconditions/resourceVersion",
     "/deleteOptions/preconditions/resourceVersion",
 ];
-const FIELDS: [[u64; 3]; 2] = [protobuf::OF_OBJECT, protobuf::OF_DELETION];
 
 /// A body's versions of this node.
 pub(super) struct Versions {
@@ -26,7 +25,7 @@ pub(super) struct Versions {
 enum Text {
     Json(Value, Vec<String>),
     Lines(String),
-    Protobuf(Bytes, Vec<[u64; 3]>),
+    Protobuf(Bytes, &'static [u64]),
 }
 
 impl Versions {
@@ -48,10 +47,10 @@ impl Versions {
             let found = text.lines().filter_map(on_line).filter(|one| is_ours(*one)).collect();
             return Self { text: Text::Lines(text), found };
         }
-        let number = |field: &[u64; 3]| protobuf::text(body, field)?.parse().ok();
-        let ours = FIELDS.into_iter().filter_map(|field| Some((field, number(&field)?)));
-        let (fields, found) = ours.filter(|(_, one)| is_ours(*one)).unzip();
-        Self { text: Text::Protobuf(body.clone(), fields), found }
+        let place = protobuf::place_of_version(body);
+        let found = protobuf::text(body, place).and_then(|text| text.parse().ok());
+        let found = found.filter(|one| is_ours(*one)).into_iter().collect();
+        Self { text: Text::Protobuf(body.clone(), place), found }
     }
 
     /// The one version, if any.
@@ -83,9 +82,9 @@ impl Versions {
                 });
                 lines.collect::<String>().into()
             }
-            Text::Protobuf(body, fields) => fields.iter().fold(body.clone(), |body, field| {
-                protobuf::replaced(&body, field, other).map_or(body, Bytes::from)
-            }),
+            Text::Protobuf(body, place) => {
+                protobuf::replaced(body, place, other).map_or_else(|| body.clone(), Bytes::from)
+            }
         }
     }
 }
@@ -180,6 +179,21 @@ mod tests {
         assert_eq!(versions.replaced("7"), protobuf::tests::object("7"));
         let theirs = Bytes::from(protobuf::tests::object("12"));
         assert_eq!(Versions::find(media_type, &theirs, is_ours).only().unwrap(), None);
+    }
+
+    #[test]
+    fn preconditions_are_translated_and_numbers_elsewhere_are_not() {
+        let media_type = "application/vnd.kubernetes.protobuf";
+        let ours = OURS.to_string();
+        let of_kind = protobuf::tests::of_kind;
+        for (kind, path) in [("DeleteOptions", &[2, 2, 2][..]), ("Eviction", &[2, 2, 2, 2])] {
+            let body = Bytes::from(of_kind(kind, path, &ours));
+            let mut versions = Versions::find(media_type, &body, is_ours);
+            assert_eq!(versions.only().unwrap(), Some(OURS));
+            assert_eq!(versions.replaced("7"), of_kind(kind, path, "7"));
+        }
+        let data = Bytes::from(of_kind("ConfigMap", &[2, 2, 2], &ours));
+        assert_eq!(Versions::find(media_type, &data, is_ours).only().unwrap(), None);
     }
 
     #[test]
