@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Kubernetes API server's HTTP side: reads and watches answered here, the rest by Python.
 //!
-//! A request passes `connection` (TLS, HTTP/1.1 and HTTP/2, limits), `auth` (certificate or token),
-//! `path` and `query` (what it is about), `policy` and `rbac` (whether it may); then `read` and `watch` answer
-//! from the store's bytes, `proxy` from nodes, `documents` from what Python has put there, and everything else goes
-//! through `queue` to Python and back by number. On a node (`replica`) what is not in its store, and every
-//! write, goes through `pass` to the cloud instead (`written` and `versions`: what becomes of resource versions). `face` shows what a store holds, `table` computes what `kubectl get` prints.
+//! A request passes `connection` (TLS, HTTP/1.1 and HTTP/2, limits) and `handler` (who answers it): `path` and `query` say what
+//! it is about, `rights` whether its sender may, by `auth` (certificate or token), `policy` and `rbac`. Then `stored`, with
+//! `read` and `watch`, answers from the store's bytes, `proxy` from nodes, `documents` from what Python has put there, and everything
+//! else goes through `queue` to Python and back by number. On a node (`replica`) what is not in its store, and every write, goes
+//! through `pass` to the cloud instead (`written` and `versions`: what becomes of resource versions). `face` shows what a store
+//! holds, `table` computes what `kubectl get` prints.
 //! Not here: admission, defaults, validation, patches, discovery documents; those are Python's.
 
 mod accept;
@@ -34,7 +35,9 @@ mod replica_tests;
 #[cfg(test)]
 mod review_tests;
 mod reviews;
+mod rights;
 mod status;
+mod stored;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -15,11 +15,12 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::config;
-use super::handler::{Answered, Call, Handler, forbidden, header};
+use super::handler::{Answered, Call, Handler, header};
 use super::pass::{self, Sent};
 use super::path::Target;
 use super::proxy;
 use super::reviews;
+use super::rights::forbidden;
 use super::status::{Failure, qualified};
 use super::usage;
 use crate::hub::client::Outlet;

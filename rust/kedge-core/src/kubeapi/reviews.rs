@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 use super::About;
 use super::auth::{ACCOUNT_USER, ACCOUNTS, AUTHENTICATED};
 use super::body::{JSON, answer};
-use super::handler::{Answered, Call, Handler, forbidden, header};
+use super::handler::{Answered, Call, Handler, header};
 use super::path::Target;
 use super::policy::Identity;
 use super::protobuf::{self, Shape, Table};
 use super::replica::Replicated;
+use super::rights::forbidden;
 use super::status::Failure;
 use crate::store::Key;
 
