@@ -13,8 +13,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::hub::admission::Claim;
+use crate::hub::driver;
 use crate::hub::http::{self, Request};
-use crate::hub::peer;
 use crate::hub::server::{Hub, ServerEvent};
 use crate::hub::socket::{Metered, Socket, Tls};
 use crate::hub::tls::{self, Identity};
@@ -82,7 +82,7 @@ async fn connection(hub: Arc<Hub>, stream: TcpStream, address: SocketAddr) {
     let socket = Box::new(Socket::server(stream, early, who).await);
     // A task of its own: this one has held every stage of the handshake and is large.
     let runtime = hub.runtime.clone();
-    runtime.spawn(peer::serve(hub, peer, socket, permit));
+    runtime.spawn(driver::serve(hub, peer, socket, permit));
 }
 
 /// Waits until a peer speaks; answers a probe.

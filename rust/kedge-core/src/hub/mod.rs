@@ -11,6 +11,7 @@ mod admission;
 mod admission_tests;
 pub mod client;
 mod dial;
+mod driver;
 pub mod follow;
 #[cfg(test)]
 mod hostile_tests;
