@@ -54,13 +54,11 @@ impl World {
             &ca.1,
             &pki::Issue {
                 common_name: "hub",
-                organizations: &[],
                 dns_names: &["localhost".into()],
                 ip_addresses: &["127.0.0.1".into()],
-                uris: &[],
                 days: 5,
                 server: true,
-                client: false,
+                ..pki::Issue::default()
             },
         )
         .unwrap();
@@ -120,12 +118,10 @@ impl World {
                 &pki::Issue {
                     common_name,
                     organizations: &[group.into()],
-                    dns_names: &[],
-                    ip_addresses: &[],
                     uris,
                     days: 5,
-                    server: false,
                     client: true,
+                    ..pki::Issue::default()
                 },
             )
             .unwrap(),

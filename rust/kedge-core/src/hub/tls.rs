@@ -201,12 +201,9 @@ mod tests {
         let wanted = pki::Issue {
             common_name,
             organizations: &[organization.into()],
-            dns_names: &[],
-            ip_addresses: &[],
-            uris: &[],
             days: 1,
-            server: false,
             client: true,
+            ..pki::Issue::default()
         };
         let (pem, _) = pki::issue(&ca.0, &ca.1, &wanted).unwrap();
         certificates(&pem, "certificate").unwrap().remove(0)

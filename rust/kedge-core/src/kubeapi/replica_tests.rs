@@ -46,13 +46,10 @@ pub(super) fn node() -> Node {
     let ca = pki::create_ca("node", 1).unwrap();
     let issue = Issue {
         common_name: "node",
-        organizations: &[],
-        dns_names: &[],
         ip_addresses: &["127.0.0.1".to_owned()],
-        uris: &[],
         days: 1,
         server: true,
-        client: false,
+        ..Issue::default()
     };
     let (certificate, private) = pki::issue(&ca.0, &ca.1, &issue).unwrap();
     let ((cluster, cluster_public), (own, own_public)) = (key(), key());
@@ -133,12 +130,9 @@ impl Node {
             let issue = Issue {
                 common_name: "somebody",
                 organizations: &[group.to_owned()],
-                dns_names: &[],
-                ip_addresses: &[],
-                uris: &[],
                 days: 1,
-                server: false,
                 client: true,
+                ..Issue::default()
             };
             let (certificate, key) = pki::issue(&self.ca.0, &self.ca.1, &issue).unwrap();
             let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];

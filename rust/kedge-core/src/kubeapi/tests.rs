@@ -37,12 +37,11 @@ fn issued(ca: &(String, String), name: &str, server: bool) -> (String, String) {
     let issue = Issue {
         common_name: name,
         organizations: &["system:masters".to_owned()],
-        dns_names: &[],
         ip_addresses: &["127.0.0.1".to_owned()],
-        uris: &[],
         days: 1,
         server,
         client: !server,
+        ..Issue::default()
     };
     pki::issue(&ca.0, &ca.1, &issue).unwrap()
 }

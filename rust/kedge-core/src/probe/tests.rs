@@ -80,13 +80,10 @@ async fn a_server_with_a_certificate_of_its_own_making_is_asked_over_tls() {
     let ca = pki::create_ca("of its own", 1).unwrap();
     let issue = pki::Issue {
         common_name: "x",
-        organizations: &[],
         dns_names: &["elsewhere".into()],
-        ip_addresses: &[],
-        uris: &[],
         days: 1,
         server: true,
-        client: false,
+        ..pki::Issue::default()
     };
     let (certificate, key) = pki::issue(&ca.0, &ca.1, &issue).unwrap();
     let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
