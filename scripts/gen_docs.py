@@ -181,7 +181,7 @@ group `kedge:cloud`, for which `DIR/cluster/cloud.kubeconfig` has a certificate.
 | nodes | create, patch, delete |
 | nodes/status, pods/status, persistentvolumeclaims/status | patch |
 | csinodes | create, patch |
-| pods | delete |
+| pods | create, delete |
 | serviceaccounts/token | create |
 | events | create, patch |
 | leases (kube-node-lease) | create, patch |
