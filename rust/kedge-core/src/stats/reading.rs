@@ -135,7 +135,8 @@ impl From<FileSystem> for Told {
             bytes_used: Some(of.used),
             inodes_total: Some(of.inodes),
             inodes_available: Some(of.inodes_free),
-            inodes_used: Some(of.inodes - of.inodes_free),
+            // Some file systems know no end of free ones.
+            inodes_used: Some(of.inodes.saturating_sub(of.inodes_free)),
         }
     }
 }

@@ -7,8 +7,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::cgroup::{Cgroups, Usage};
+use super::disk::FileSystem;
 use super::network::{self, Traffic};
 use super::reading::Rates;
+use super::world::Told;
 use super::{Stats, World};
 
 fn write(root: &Path, path: &str, text: &str) {
@@ -268,4 +270,11 @@ fn what_a_driver_tells_of_its_volume_is_told_on_and_the_machine_is_not_asked() {
     assert!(text.contains(&format!("kubelet_volume_stats_capacity_bytes{labels} 100\n")), "{text}");
     assert!(text.contains(&format!("kubelet_volume_stats_used_bytes{labels} 40\n")), "{text}");
     assert!(!text.contains("kubelet_volume_stats_available_bytes{"), "{text}");
+}
+
+#[test]
+fn no_inode_is_used_where_more_are_free_than_there_are() {
+    let of = |inodes, inodes_free| FileSystem { inodes, inodes_free, ..FileSystem::default() };
+    assert_eq!(Told::from(of(9, 4)).inodes_used, Some(5));
+    assert_eq!(Told::from(of(9, u64::MAX)).inodes_used, Some(0));
 }
