@@ -25,7 +25,6 @@ use super::query::Query;
 use super::queue::{Question, Questions, Reply};
 use super::rbac::Rbac;
 use super::replica::Replicated;
-use super::rights::forbidden;
 use super::status::Failure;
 use super::usage::{self, Samples};
 use crate::hub::client::Outlet;
@@ -66,7 +65,7 @@ pub(super) enum Answered {
     Watch(Response<Body>),
 }
 
-/// A request on a resource, understood and allowed.
+/// A request on a resource, understood.
 pub(super) struct Call {
     pub(super) verb: Verb,
     pub(super) target: Target,
@@ -177,14 +176,11 @@ impl Handler {
         let verb = target
             .verb(request.method(), query.flag("watch")?)
             .ok_or_else(|| method_not_allowed(request.method()))?;
+        let call = Call { verb, target, query, who, accept };
         if let Some(replica) = &self.replica {
-            let call = Call { verb, target, query, who, accept };
             return Box::pin(self.replicated(replica, call, request)).await;
         }
-        if !self.may_call(&who, verb, &target, &query) {
-            return Err(forbidden(&who, verb, &target));
-        }
-        let call = Call { verb, target, query, who, accept };
+        self.allow(&call, verb)?;
         let resource = self.resource(&call)?;
         if proxy::is_for_node(&call.target) {
             return self.ask_node(&call, request).await;

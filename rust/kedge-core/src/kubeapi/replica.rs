@@ -20,7 +20,6 @@ use super::pass::{self, Sent};
 use super::path::Target;
 use super::proxy;
 use super::reviews;
-use super::rights::forbidden;
 use super::status::{Failure, qualified};
 use super::usage;
 use crate::hub::client::Outlet;
@@ -83,9 +82,7 @@ impl Handler {
                 answered => answered,
             };
         }
-        if !self.may_call(&call.who, call.verb, &call.target, &call.query) {
-            return Err(forbidden(&call.who, call.verb, &call.target));
-        }
+        self.allow(&call, call.verb)?;
         let resource = self.resource(&call)?;
         match call.verb {
             "watch" => self.watch(resource, &call).map(Answered::Watch),
@@ -106,9 +103,7 @@ impl Handler {
     /// What is otherwise the cloud's, as far as this node knows it: Events that wait for the cloud, and
     /// what this node's pods use.
     async fn tell_alone(&self, call: Call) -> Result<Answered, Failure> {
-        if !self.may_call(&call.who, call.verb, &call.target, &call.query) {
-            return Err(forbidden(&call.who, call.verb, &call.target));
-        }
+        self.allow(&call, call.verb)?;
         let _permit = self.request_permit()?;
         let mut answer = if usage::is_usage(&call.target) {
             let Call { target, query, .. } = &call;
@@ -139,9 +134,7 @@ impl Handler {
             "proxy" if pass::is_upgrade(&request) => "create",
             _ => call.verb,
         };
-        if !self.may_call(&call.who, verb, &call.target, &call.query) {
-            return Err(forbidden(&call.who, verb, &call.target));
-        }
+        self.allow(&call, verb)?;
         self.ask_node(&call, request).await
     }
 

@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 
 use super::About;
 use super::auth::AUTHENTICATED;
-use super::handler::Handler;
+use super::handler::{Call, Handler};
 use super::path::{Target, Verb};
 use super::policy::Identity;
-use super::query::Query;
 use super::rbac::Access;
 use super::status::{Failure, qualified};
 use crate::Kind;
@@ -41,14 +40,9 @@ impl Handler {
         })
     }
 
-    /// Whether `who` may do `verb` on what a request is about.
-    pub(super) fn may_call(
-        &self,
-        who: &Identity,
-        verb: Verb,
-        target: &Target,
-        query: &Query,
-    ) -> bool {
+    /// Refuses a call whose sender may not do `verb` on what it is about.
+    pub(super) fn allow(&self, call: &Call, verb: Verb) -> Result<(), Failure> {
+        let Call { target, query, who, .. } = call;
         let fields = query.get("fieldSelector");
         let chosen = if fields.is_empty() { None } else { Selector::parse("", fields).ok() };
         let name = match target.name.as_str() {
@@ -62,7 +56,7 @@ impl Handler {
             namespace: &target.namespace,
             name: name.unwrap_or_default(),
         };
-        self.may(who, verb, &about)
+        if self.may(who, verb, &about) { Ok(()) } else { Err(forbidden(who, verb, target)) }
     }
 
     /// Whether `who` may do `verb` on a resource.
@@ -113,7 +107,7 @@ impl Handler {
 }
 
 /// That `who` may not.
-pub(super) fn forbidden(who: &Identity, verb: Verb, target: &Target) -> Failure {
+fn forbidden(who: &Identity, verb: Verb, target: &Target) -> Failure {
     let mut resource = target.resource.clone();
     if !target.subresource.is_empty() {
         resource = format!("{resource}/{}", target.subresource);
