@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All pods of the node: a worker for each, fed by the store's watch and the runtime's events.
+"""All pods of the node: a worker for each, fed by the store's watch and by what the runtime has.
 
 At start, what the runtime already runs is handed to the workers as it is: nothing healthy is
 touched. A sandbox of ours whose pod is not in the store is ended only once the store is known to
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
@@ -19,26 +18,20 @@ from kedge.api.static_pods import mirrored
 from kedge.edge.kubelet import labels, objects, reports
 from kedge.edge.kubelet.container import tokens
 from kedge.edge.kubelet.inventory import Containers, Inventory, Sandboxes
-from kedge.edge.kubelet.node.counts import relists
-from kedge.edge.kubelet.pod import observe
 from kedge.edge.kubelet.pod.state import Container, ContainerState, Ended, Pod, Sandbox
+from kedge.edge.kubelet.relisting import Relisting
 from kedge.edge.kubelet.remains import Remains
 from kedge.edge.kubelet.worker import PodWorker
-from kedge.errors import Gone, RuntimeFailure
+from kedge.errors import Gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from kedge.edge.kubelet.static_pods.mirrors import Mirrors
     from kedge.edge.kubelet.tools import Tools
-    from kedge.edge.runtime import ContainerInfo, SandboxInfo
+    from kedge.edge.runtime import SandboxInfo
     from kedge.store import Event, Store
 
-RELIST_SECONDS = 1.0
-RELIST_WITH_EVENTS_SECONDS = 30.0
-RUNTIME_RETRY_SECONDS = 0.2
-APART_SECONDS = 0.2
-"""Between two comparisons, however many events there are: a start of many pods makes hundreds."""
 _WATCHED = [
     ("", "pods"),
     ("", "configmaps"),
@@ -79,15 +72,19 @@ class Pods:
         self._references: dict[str, frozenset[ObjectKey]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._unclaimed: dict[str, tuple[dict[str, Sandbox], dict[str, Container]]] = {}
-        self._relist = asyncio.Event()
         self._inventory = Inventory(tools.runtime, tools.facts.node)
+        self._relisting = Relisting(tools, self._inventory, self._workers, self._compared)
         self._remains = Remains(tools.paths, tools.cgroups, tools.volumes)
         self._is_adopted = False
         self._static: dict[ObjectKey, Pod] = {}
         self._static_known: asyncio.Event | None = None
         self._mirrors: Mirrors | None = None
-        self.runtime_error = ""
         self.held: Ended | None = None
+
+    @property
+    def runtime_error(self) -> str:
+        """Why the runtime does not answer; empty while it does."""
+        return self._relisting.error
 
     @property
     def is_adopted(self) -> bool:
@@ -135,7 +132,7 @@ class Pods:
         if not self._is_complete:
             self._is_complete = True
             if self._is_adopted:
-                self._relist.set()
+                self._relisting.soon()
 
     def await_static(self) -> None:
         """Static pods are to come (``set_static``): before that nothing is taken for an orphan."""
@@ -151,7 +148,7 @@ class Pods:
         self._load_mirrors().set_static(pods)
         if self._is_adopted:
             self._start_static()
-            self._relist.set()
+            self._relisting.soon()
 
     def _start_static(self) -> None:
         """Starts static pods; one whose file changed when the one before it has ended."""
@@ -198,13 +195,11 @@ class Pods:
             watch = self._store.watch(_WATCHED)
             await self._adopt()
             group.create_task(self._follow_store(watch))
-            group.create_task(self._follow_runtime())
-            group.create_task(self._follow_events())
+            group.create_task(self._relisting.run())
 
     async def _adopt(self) -> None:
         """Begins with what the runtime has and the store wants."""
-        sandboxes, containers = await self._inventory_when_up()
-        self.runtime_error = ""
+        sandboxes, containers = await self._relisting.first()
         self._unclaimed = {uid: (mine, containers.get(uid, {})) for uid, mine in sandboxes.items()}
         self._start_static()
         found = [(item.key, json.loads(item.value)) for item in self._store.list("", "pods").items]
@@ -221,14 +216,6 @@ class Pods:
             return 0
         known = self._tools.reporter.known(metadata["namespace"], metadata["name"], metadata["uid"])
         return 1 if known and known.get("phase") == "Running" else 2
-
-    async def _inventory_when_up(self) -> tuple[Sandboxes, Containers]:
-        while True:
-            try:
-                return await self._inventory.take()
-            except RuntimeFailure as error:
-                self._runtime_failed(error)
-                await asyncio.sleep(RUNTIME_RETRY_SECONDS)
 
     # the store
 
@@ -334,91 +321,12 @@ class Pods:
             self._start_static()
             self._mirrors.look(ObjectKey("", STATIC, metadata["namespace"], metadata["name"]))
 
-    # the runtime
-
-    async def _follow_runtime(self) -> None:
-        while True:
-            period = (
-                RELIST_WITH_EVENTS_SECONDS if self._tools.runtime.has_events else RELIST_SECONDS
-            )
-            try:
-                async with asyncio.timeout(period):
-                    await self._relist.wait()
-            except TimeoutError:
-                pass
-            self._relist.clear()
-            began = relists.begin(time.monotonic())
-            try:
-                await self._compare()
-            except RuntimeFailure as error:
-                self._runtime_failed(error)
-                await asyncio.sleep(RUNTIME_RETRY_SECONDS)
-            else:
-                if self.runtime_error:
-                    _log.info("the container runtime is back")
-                self.runtime_error = ""
-                relists.succeed(time.monotonic() - began, self._tools.clock())
-            await asyncio.sleep(APART_SECONDS)
-
-    async def _follow_events(self) -> None:
-        async for _ in self._tools.runtime.events():
-            self._relist.set()
-
-    def _runtime_failed(self, error: RuntimeFailure) -> None:
-        if not self.runtime_error:
-            _log.error("the container runtime does not answer: %s", error)
-        self.runtime_error = str(error) or type(error).__name__
-
-    async def _compare(self) -> None:
-        """Takes over what the runtime has different from what the workers know.
-
-        What was made while the lists were on their way is not in them; so only what was known
-        before counts as missing.
-        """
-        runtime = self._tools.runtime
-        known_sandboxes = {one: worker for worker in self.workers() for one in worker.sandboxes}
-        known_containers = {one: worker for worker in self.workers() for one in worker.containers}
-        sandboxes = [one for one in await runtime.list_sandboxes() if self._inventory.is_ours(one)]
-        containers = await runtime.list_containers()
-        for one in sandboxes:
-            await self._compare_sandbox(one)
-        for missing in known_sandboxes.keys() - {one.id for one in sandboxes}:
-            known_sandboxes[missing].observe_sandbox(None, missing)
-        for info in containers:
-            await self._compare_container(info)
-        for missing in known_containers.keys() - {one.id for one in containers}:
-            known_containers[missing].observe_container(None, missing)
+    async def _compared(self, sandboxes: list[SandboxInfo]) -> None:
+        """The workers know what the runtime has."""
         if self._may_end_orphans():
             await self._find_orphans(sandboxes)
         if self._mirrors is not None:
             self._mirrors.look_again()
-
-    async def _compare_sandbox(self, info: SandboxInfo) -> None:
-        worker = self._workers.get(info.labels[labels.POD_UID])
-        if worker is None:
-            return
-        known = worker.sandboxes.get(info.id)
-        if (known is None and worker.busy) or (known is not None and known.ready == info.ready):
-            return
-        worker.observe_sandbox(await self._inventory.sandbox(info), info.id)
-
-    async def _compare_container(self, info: ContainerInfo) -> None:
-        worker = self._workers.get(info.labels.get(labels.POD_UID, ""))
-        if worker is None or info.sandbox_id not in worker.sandboxes:
-            return
-        known = worker.containers.get(info.id)
-        name = info.labels.get(labels.CONTAINER_NAME, "")
-        if (known is None and name in worker.busy) or (
-            known is not None and known.state == ContainerState(info.state)
-        ):
-            return
-        if known is None:
-            status = await self._tools.runtime.container_status(info.id)
-            if status is not None:
-                worker.observe_container(observe.container(info, status), info.id)
-            return
-        if name not in worker.busy:
-            await worker.refresh_container(info.id)
 
     # orphans
 
