@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kedge.api.keys import ObjectKey
-from kedge.edge.kubelet import actions
+from kedge.edge.kubelet.actions import volumes
 from kedge.edge.runtime import ExecResult
 from kedge.edge.runtime.fake import FakeRuntime
 from kedge.store import Store, put
@@ -286,7 +286,7 @@ async def test_a_variable_waits_for_its_config_map_and_starts_when_it_comes(
 async def test_a_volume_waits_for_its_config_map_and_is_refreshed_when_it_changes(
     kubelet: Kubelet, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actions, "QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(volumes, "QUIET_SECONDS", -1.0)
     volume = {"name": "settings", "configMap": {"name": "settings"}}
     desired = pod(
         spec(volumeMounts=[{"name": "settings", "mountPath": "/etc/settings"}]), volumes=[volume]

@@ -14,7 +14,10 @@ import logging
 from typing import TYPE_CHECKING, Any, assert_never
 
 from kedge import logs
-from kedge.edge.kubelet import actions
+from kedge.edge.kubelet.actions import acting
+from kedge.edge.kubelet.actions.containers import ContainerActions
+from kedge.edge.kubelet.actions.sandboxes import SandboxActions
+from kedge.edge.kubelet.actions.volumes import VolumeActions
 from kedge.edge.kubelet.admission import admission
 from kedge.edge.kubelet.health import probing
 from kedge.edge.kubelet.node.counts import pod_start
@@ -73,7 +76,7 @@ class PodWorker:
         self.busy: dict[str, asyncio.Task[None]] = {}
         self.pulling: set[str] = set()
         self.object_changes = 0
-        self.memory = actions.Memory()
+        self.memory = acting.Memory()
         self.is_gone = was_gone
         self.is_cleaned = False
         self.token_expired = False
@@ -86,7 +89,9 @@ class PodWorker:
         self.started_at = lifecycle.parse_time(self.status.get("startTime")) or tools.clock()
         self.log = logs.of(_logger, f"{metadata['namespace']}/{metadata['name']}")
         self.probing = probing.Probing(self)
-        self._acting = actions.Actions(self)
+        self._on_volumes = VolumeActions(self)
+        self._on_sandboxes = SandboxActions(self)
+        self._on_containers = ContainerActions(self)
         self._wake = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -119,9 +124,9 @@ class PodWorker:
         if self.volumes is not None and any(
             before.get(field) != after.get(field) for field in ("annotations", "labels")
         ):
-            self._acting.refresh_volumes()  # the downward API shows them
+            self._on_volumes.refresh_volumes()  # the downward API shows them
         if self.volumes is not None:
-            self._acting.say_unhonoured()
+            self._on_volumes.say_unhonoured()
         self.wake()
 
     def gone(self) -> None:
@@ -149,9 +154,9 @@ class PodWorker:
     def objects_changed(self) -> None:
         """A ConfigMap, Secret or token of this pod changed: what waited for it is tried again."""
         self.object_changes += 1
-        self.memory.forget_failures(actions.CONFIGURATION_REASONS)
+        self.memory.forget_failures(acting.CONFIGURATION_REASONS)
         if self.volumes is not None:
-            self._acting.refresh_volumes()
+            self._on_volumes.refresh_volumes()
         self.wake()
 
     def observe_sandbox(self, sandbox: Sandbox | None, sandbox_id: str) -> None:
@@ -170,17 +175,17 @@ class PodWorker:
             self.tools.log_ended(container_id)
             self.containers.pop(container_id, None)
             self.memory.kills.pop(container_id, None)
-            self._acting.container_ended(container_id)
+            self._on_containers.container_ended(container_id)
         else:
             self.containers[container_id] = container
             if container.state is ContainerState.EXITED:
                 self.memory.kills.pop(container_id, None)
-                self._acting.container_ended(container_id)
+                self._on_containers.container_ended(container_id)
         self.wake()
 
     async def refresh_container(self, container_id: str) -> None:
         """Asks the runtime how a container is now."""
-        await self._acting.refresh_container(container_id)
+        await self._on_containers.refresh_container(container_id)
 
     def wake(self) -> None:
         """Makes the worker look again."""
@@ -234,7 +239,7 @@ class PodWorker:
         for action in plan.plan(self.pod, observed, now):
             self._begin(action, now)
         if now >= self.token_check_at:
-            self._acting.mark_expired_tokens(now)
+            self._on_volumes.mark_expired_tokens(now)
             self.wake()
         self.wake_at(self.token_check_at)
 
@@ -305,32 +310,32 @@ class PodWorker:
         return lifecycle.is_terminal(self.pod) and "containerStatuses" not in self.status
 
     def _begin(self, action: plan.Action, now: float) -> None:
-        acting = self._acting
+        volumes, sandboxes, containers = self._on_volumes, self._on_sandboxes, self._on_containers
         match action:
             case plan.Wait():
                 self.wake_at(action.until)
             case plan.PrepareVolumes():
                 self.pulling.add(plan.VOLUMES)
-                self._run(plan.VOLUMES, acting.prepare_volumes())
+                self._run(plan.VOLUMES, volumes.prepare_volumes())
             case plan.CreateSandbox():
-                self._run(plan.SANDBOX, acting.create_sandbox(action))
+                self._run(plan.SANDBOX, sandboxes.create_sandbox(action))
             case plan.StopSandbox():
-                self._run(plan.SANDBOX, acting.stop_sandbox(action.id))
+                self._run(plan.SANDBOX, sandboxes.stop_sandbox(action.id))
             case plan.RemoveSandbox():
-                self._run(plan.SANDBOX, acting.remove_sandbox(action.id))
+                self._run(plan.SANDBOX, sandboxes.remove_sandbox(action.id))
             case plan.StartContainer():
-                self._run(action.name, acting.start_container(action))
+                self._run(action.name, containers.start_container(action))
             case plan.KillContainer():
                 self.memory.kills[action.id] = now + action.grace_seconds
-                self._run("", acting.kill_container(action))
+                self._run("", containers.kill_container(action))
             case plan.RunStopHook():
-                acting.run_stop_hook(action)
+                containers.run_stop_hook(action)
             case plan.RemoveContainer():
-                self._run(action.name, acting.remove_container(action))
+                self._run(action.name, containers.remove_container(action))
             case plan.ReleaseVolumes():
-                self._run(plan.VOLUMES, acting.release_volumes())
+                self._run(plan.VOLUMES, volumes.release_volumes())
             case plan.CleanUp():
-                self._run(plan.CLEAN_UP, acting.clean_up())
+                self._run(plan.CLEAN_UP, volumes.clean_up())
             case _:
                 assert_never(action)
 
@@ -341,7 +346,7 @@ class PodWorker:
     async def kill(self, action: plan.KillContainer) -> None:
         """Stops a container, as a planned stop does."""
         self.memory.kills[action.id] = self.tools.clock() + action.grace_seconds
-        await self._acting.kill_container(action)
+        await self._on_containers.kill_container(action)
 
     def _run(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         task = self.spawn(self._guard(key, work))
