@@ -18,6 +18,7 @@ PACKAGES = {
     "kedge.edge",
     "kedge.errors",
     "kedge.faults",
+    "kedge.files",
     "kedge.hub",
     "kedge.logs",
     "kedge.metrics",

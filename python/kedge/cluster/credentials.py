@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import yaml
 
 from kedge.errors import ConfigError
+from kedge.files import write_whole
 from kedge.hub import certificates
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def prepare(directory: Path, names: Sequence[str]) -> Credentials:
         days=LEAF_DAYS,
         server=True,
     )
-    write_private(directory / "apiserver.crt", server.certificate)
-    write_private(directory / "apiserver.key", server.key)
+    write_whole(directory / "apiserver.crt", server.certificate)
+    write_whole(directory / "apiserver.key", server.key)
     return Credentials(ca, server, _accounts_key(directory / "sa.key"))
 
 
@@ -104,28 +104,15 @@ def write_kubeconfig(path: Path, ca: certificates.Pair, url: str, who: tuple[str
         "contexts": [{"name": "kedge", "context": {"cluster": "kedge", "user": user}}],
         "current-context": "kedge",
     }
-    write_private(path, yaml.safe_dump(document, sort_keys=False))
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replaces a file that only its owner may read, all or nothing."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(
-        os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-    ) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, yaml.safe_dump(document, sort_keys=False))
 
 
 def _authority(directory: Path) -> certificates.Pair:
     certificate, key = directory / "ca.crt", directory / "ca.key"
     if not certificate.exists() and not key.exists():
         made = certificates.create_ca("kedge-cluster", days=CA_DAYS)
-        write_private(key, made.key)
-        write_private(certificate, made.certificate)
+        write_whole(key, made.key)
+        write_whole(certificate, made.certificate)
     pair = certificates.Pair(_read(certificate), _read(key))
     if not certificates.same_key(pair.certificate, pair.key):
         raise ConfigError(f"{key}: does not belong to {certificate}")
@@ -134,7 +121,7 @@ def _authority(directory: Path) -> certificates.Pair:
 
 def _accounts_key(path: Path) -> str:
     if not path.exists():
-        write_private(path, certificates.new_key())
+        write_whole(path, certificates.new_key())
     return _read(path)
 
 

@@ -23,6 +23,7 @@ from kedge.config import read_yaml
 from kedge.ctl.failure import Failure
 from kedge.ctl.up import node_name as checked_name
 from kedge.errors import CertificateError, ConfigError
+from kedge.files import write_whole
 from kedge.hub import certificates, tokens
 
 if TYPE_CHECKING:
@@ -139,13 +140,13 @@ def write(directory: Path, ca: str, node: certificates.Pair, settings: dict[str,
     lines = [f"{key}: {json.dumps(value)}\n" for key, value in settings.items()]
     try:
         (directory / "pki").mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(directory / "pki" / "ca.crt", ca.encode())
-        _write(directory / "pki" / "node.key", node.key.encode())
-        _write(directory / "pki" / "node.crt", node.certificate.encode())
+        write_whole(directory / "pki" / "ca.crt", ca.encode())
+        write_whole(directory / "pki" / "node.key", node.key.encode())
+        write_whole(directory / "pki" / "node.crt", node.certificate.encode())
         seal = directory / "node.seal"
         if not seal.exists():
-            _write(seal, os.urandom(32))
-        _write(path, "".join(["# Written by kedge join.\n", *lines]).encode())
+            write_whole(seal, os.urandom(32))
+        write_whole(path, "".join(["# Written by kedge join.\n", *lines]).encode())
     except OSError as error:
         what = f"{error.filename or directory}: cannot be written: {error.strerror}"
         raise Failure("NoAccess", what, "choose another --dir, or run it as root") from error
@@ -250,14 +251,3 @@ def _unfit(where: str, error: CertificateError) -> Failure:
     return Failure(
         "WrongAuthority", f"{where}: {text}", f"check --cloud; if it is right, {NEW_TOKEN}"
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replaces a file as a whole, readable by its owner alone."""
-    new = path.with_name(path.name + ".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

@@ -25,6 +25,7 @@ from kedge.edge.kubelet.volumes.trees import SystemMounter, remove_tree, unmount
 from kedge.edge.metaserver import address
 from kedge.edge.network import bridge
 from kedge.errors import KedgeError
+from kedge.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -369,14 +370,3 @@ def _remove(paths: list[Path]) -> None:
         except OSError as error:
             what = f"{error.filename or path} cannot be removed: {error.strerror}"
             raise Failure("NotRemoved", what, "see who uses it, then try again") from error
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, readable by its owner alone."""
-    new = path.with_name(f"{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

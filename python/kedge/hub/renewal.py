@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import time
 from typing import TYPE_CHECKING
 
 from kedge.aio import Backoff
 from kedge.errors import CertificateError, HubError, KedgeError
+from kedge.files import keep_names, write_whole
 from kedge.hub import certificates
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class CertificateRenewal:
             raise CertificateError(
                 f"{METHOD}: the certificate does not last longer than the old one"
             )
-        _replace(self._certificate, certificate)
+        write_whole(self._certificate, certificate, 0o644)
+        keep_names(self._certificate.parent)
         self._client.set_certificate(certificates.Pair(certificate, pair.key))
         log.info("certificate renewed serial=%s", new.serial)
 
@@ -110,18 +111,3 @@ class CertificateRenewal:
         certificate = self._certificate.read_text(encoding="ascii")
         key = self._key.read_text(encoding="ascii")
         return certificates.Pair(certificate, key), certificates.inspect(certificate)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file so that a crash leaves the old content or the new."""
-    temporary = path.with_suffix(".new")
-    with temporary.open("w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

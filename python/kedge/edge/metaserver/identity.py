@@ -8,12 +8,12 @@ made once; the certificates of the server and of the node's operator at every st
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kedge.errors import CertificateError, ConfigError
+from kedge.files import write_whole
 from kedge.hub import certificates
 from kedge.hub.certificates import Pair
 
@@ -101,23 +101,12 @@ def _authority(directory: Path, node: str) -> Pair:
         if details.renew_at() > time.time():
             return found
     made = certificates.create_ca(f"kedge-node:{node}", days=DAYS)
-    _write(key, made.key)
-    _write(certificate, made.certificate)
+    write_whole(key, made.key)
+    write_whole(certificate, made.certificate)
     return made
 
 
 def _kept(path: Path, make: Callable[[], str]) -> str:
     if not path.exists():
-        _write(path, make())
+        write_whole(path, make())
     return path.read_text("ascii")
-
-
-def _write(path: Path, text: str) -> None:
-    """Replaces a file that only its owner may read, all or nothing."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

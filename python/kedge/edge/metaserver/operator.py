@@ -12,6 +12,8 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
+from kedge.files import write_whole
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -60,11 +62,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    temporary.touch(mode=0o600)
-    temporary.write_text(json.dumps(content, indent=1) + "\n", "ascii")
-    temporary.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def _data(pem: str) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from kedge.edge.network import conflist
 from kedge.errors import RuntimeFailure
+from kedge.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,9 +125,9 @@ class Bridge:
             if path.exists() and path.read_text() == text:
                 return ""
             self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_whole(self._state / JOURNAL, str(path))
+            write_whole(self._state / JOURNAL, str(path), 0o644)
             conf_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-            _write_whole(path, text)
+            write_whole(path, text, 0o644)  # the runtime does not read the name that it has first
         except OSError as error:
             return f"network: {error.filename or path}: {error.strerror}"
         self._recorder.node("NetworkMade", f"network: bridge is written to {path}")
@@ -249,13 +250,3 @@ def _read(path: Path) -> str:
             return file.read(MAX_FILE_BYTES)
     except OSError:
         return ""
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """A name that the runtime does not read, then the right one."""
-    new = path.with_name(path.name + ".new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kedge.edge.kubelet.csi.requests import Volume, digest
 from kedge.edge.kubelet.volumes.sources import plain_name
 from kedge.edge.kubelet.volumes.trees import remove_tree
+from kedge.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,12 +114,7 @@ def write(record: Record) -> None:
         "bytes": record.bytes,
         "attached": record.is_attached,
     }
-    temporary = record.directory / f"{FILE}.new"
-    with temporary.open("w") as file:
-        file.write(json.dumps(value))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(record.directory / FILE)
+    write_whole(record.directory / FILE, json.dumps(value), 0o644)
 
 
 def read(directory: Path) -> Record | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from typing import TYPE_CHECKING, Any
+
+from kedge.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,10 +136,4 @@ class Checkpoint:
 
     def _save(self) -> None:
         value = {"version": VERSION, "resources": self._resources, "pods": self._pods}
-        temporary = self._path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.write(json.dumps(value, separators=(",", ":")).encode())
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(self._path)
+        write_whole(self._path, json.dumps(value, separators=(",", ":")))

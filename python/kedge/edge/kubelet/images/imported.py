@@ -15,6 +15,8 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from kedge.files import keep_names, write_whole
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -60,17 +62,8 @@ class Imported:
         if not _ID.fullmatch(image_id):
             raise ValueError(f"id of an image: wanted sha256: and 64 hex digits, got: {image_id}")
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        new = self._directory / f"{image_id}.new"
-        with new.open("w", encoding="utf-8") as file:
-            file.writelines(f"{one}\n" for one in names)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._directory / image_id)
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_whole(self._directory / image_id, "".join(f"{one}\n" for one in names))
+        keep_names(self._directory)
 
     def drop(self, image_id: str) -> None:
         """Forgets an image that is gone."""

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are written whole: after a crash there is the old content or the new, never a part."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write_whole(path: Path, content: str | bytes, mode: int = 0o600) -> None:
+    """Replaces a file, or makes it.
+
+    Args:
+        path: which; beside it there is ``NAME.new`` meanwhile.
+        content: text is written as UTF-8.
+        mode: who may use it, less what the process's umask takes; its owner alone if not given.
+    """
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(descriptor)
+    new.replace(path)
+
+
+def keep_names(directory: Path) -> None:
+    """Waits until names that were made or replaced in a directory are on the disk too."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
