@@ -21,6 +21,7 @@ from kedge.api.keys import ObjectKey
 from kedge.ctl import join, token_commands
 from kedge.ctl.failure import Failure
 from kedge.errors import ApiError, Disconnected, NotFound
+from kedge.files import write_whole
 from kedge.hub import tokens
 
 if TYPE_CHECKING:
@@ -55,10 +56,7 @@ def _publish(root: Path) -> Path:
         if time.monotonic() > until:
             raise late("the cluster did not write its kubeconfig", root)
         time.sleep(POLL_SECONDS)
-    new = target.with_name("kubeconfig.new")
-    new.touch(mode=0o600)
-    new.write_bytes(source.read_bytes())
-    new.replace(target)
+    write_whole(target, source.read_bytes())
     return target
 
 

@@ -40,7 +40,7 @@ MOUNTED = ("pods", "memory", "plugins")
 """Directories of the node that pods' volumes are mounted below."""
 STATE = (
     "pods", "memory", "imported-images", "plugins", "plugins_registry", "device-plugins", "pod-resources",
-    "metaserver", "store", "store.complete", "store.new", "status.json", "status.json.new", "agent.sock", "agent.sock.new",
+    "metaserver", "store", "store.complete", "store.complete.new", "status.json", "status.json.new", "agent.sock", "agent.sock.new",
 )  # fmt: skip
 """What an agent keeps in its directory, but for its identity."""
 NETWORK = "network"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kedge.errors import ConfigError, Corrupt
+from kedge.files import write_whole
 from kedge.store import Store, set_aside
 
 if TYPE_CHECKING:
@@ -70,9 +71,7 @@ class Replica:
         """Remembers that it has."""
         if self.is_complete():
             return
-        temporary = self.marker.with_suffix(".new")
-        temporary.write_text(f"{self.store.store_id}\n")
-        temporary.replace(self.marker)
+        write_whole(self.marker, f"{self.store.store_id}\n", 0o644)
 
 
 def _open(path: Path, key: bytes, *, durable: bool) -> Store:
@@ -95,12 +94,10 @@ def read_seal(path: Path) -> bytes:
     """
     try:
         if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(os.urandom(SEAL_BYTES))
+            write_whole(path, os.urandom(SEAL_BYTES))
         key = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot be read or made: {error.strerror}") from error
     if len(key) != SEAL_BYTES:
         raise ConfigError(f"{path}: wanted a key of {SEAL_BYTES} bytes: {len(key)}")
     return key

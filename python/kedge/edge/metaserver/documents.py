@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kedge.api import discovery
 from kedge.api.kinds import KINDS
 from kedge.edge.metaserver.kinds import VIEW, WAITING
+from kedge.files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,10 +44,8 @@ def write(directory: Path, address: str) -> None:
         return
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, body in files.items():
-        (directory / name).write_bytes(body)
-    temporary = directory / "stamp.new"
-    temporary.write_text(tag, "ascii")
-    temporary.replace(stamp)
+        write_whole(directory / name, body)
+    write_whole(stamp, tag)
 
 
 def contents(address: str) -> dict[str, bytes]:

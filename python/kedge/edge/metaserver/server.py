@@ -21,6 +21,7 @@ from kedge.edge.metaserver.kinds import VIEW
 from kedge.edge.metaserver.objects import NodeObjects
 from kedge.edge.metaserver.tokens import TokenKeeper
 from kedge.errors import ConfigError, KedgeError
+from kedge.files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -220,9 +221,7 @@ def versions_base(path: Path, store: int, now: float) -> int:
     except (OSError, ValueError, KeyError, TypeError):
         _log.debug("resource versions begin anew")
     base = max(int(now) << BASE_SHIFT, earlier + BASE_STEP)
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({"store": store, "base": base}))
-    temporary.replace(path)
+    write_whole(path, json.dumps({"store": store, "base": base}))
     return base
 
 

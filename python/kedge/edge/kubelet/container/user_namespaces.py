@@ -9,10 +9,10 @@ begin above the ids that the node itself may use.
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from kedge.edge.kubelet.container.sandboxing import SandboxRefusedError
+from kedge.files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,9 +49,8 @@ def _take(pods: Path, uid: str) -> int:
             directory = pods / uid
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             entry = [{"hostId": first, "containerId": 0, "length": LENGTH}]
-            new = directory / f"{FILE}.new"
-            new.write_text(json.dumps({"uidMappings": entry, "gidMappings": entry}))
-            os.replace(new, directory / FILE)  # noqa: PTH105 - atomic, and said so
+            content = json.dumps({"uidMappings": entry, "gidMappings": entry})
+            write_whole(directory / FILE, content, 0o644)
             return first
     raise SandboxRefusedError(
         f"no range of user ids is left for the pod: all {MAX_RANGES} are taken"
