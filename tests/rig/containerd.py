@@ -49,8 +49,9 @@ class Containerd:
 
     def start(self) -> None:
         """Starts containerd and imports the images; returns when CRI answers."""
-        for directory in leftovers.left_behind():
-            Containerd(directory).remove_leftover()
+        with leftovers.alone():
+            for directory in leftovers.left_behind():
+                Containerd(directory).remove_leftover()
         leftovers.note(self.directory, self.bridge)
         self._configure()
         self._spawn()

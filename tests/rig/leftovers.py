@@ -8,10 +8,16 @@ directory that was written down is touched.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REGISTRY = Path(tempfile.gettempdir()) / f"kedge-rig.{os.getuid()}"
 
@@ -26,6 +32,14 @@ def note(directory: Path, mark: str) -> None:
 def strike(mark: str) -> None:
     """Strikes an instance out: nothing of it is left."""
     (REGISTRY / mark).unlink(missing_ok=True)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One process at a time looks for leftovers: test runs have several that start together."""
+    with REGISTRY.with_name(f"{REGISTRY.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def left_behind() -> list[Path]:
