@@ -73,6 +73,7 @@ async def _start(
     access.decider = server
     address = f"{_reachable(host)}:{server.port}"
     documents.serve_discovery(server, address, tokens.jwks(), config.issuer)
+    documents.expect_openapi(server)
     for name, who in (("kubeconfig", credentials.ADMIN), ("cloud.kubeconfig", credentials.CLOUD)):
         credentials.write_kubeconfig(config.data_dir / name, pki.ca, f"https://{address}", who)
     group.create_task(_closing(server))

@@ -68,6 +68,10 @@ impl ApiServer {
         self.inner.set_document(path, media_type, body.to_vec().into(), etag);
     }
 
+    fn expect_document(&self, path: &str) {
+        self.inner.expect_document(path);
+    }
+
     fn set_nodes(
         &self,
         py: Python<'_>,

@@ -175,6 +175,15 @@ def test_documents_are_chosen_by_media_type_and_cached_by_tag(api: Api) -> None:
     assert api.request("POST", "/apis", b"{}").status == 405
 
 
+def test_a_document_that_is_being_made_is_asked_for_again(api: Api) -> None:
+    api.server.expect_document("/openapi/v2")
+    early = api.get("/openapi/v2", Accept="application/json")
+    assert (early.status, early.headers["retry-after"]) == (503, "1")
+    assert early.json["reason"] == "ServiceUnavailable"
+    api.server.set_document("/openapi/v2", "application/json", b"{}")
+    assert api.get("/openapi/v2", Accept="application/json").body == b"{}"
+
+
 def test_health_and_version_need_no_one(api: Api) -> None:
     for path in ("/healthz", "/livez", "/readyz"):
         assert api.get(path, client="").body == b"ok"

@@ -65,6 +65,12 @@ def openid_configuration(issuer: str, keys: str) -> dict[str, Any]:
     }
 
 
+def expect_openapi(server: Server) -> None:
+    """Says that the OpenAPI documents will be there: clients that come before them ask again."""
+    for path in ("/openapi/v2", "/openapi/v3"):
+        server.expect_document(path)
+
+
 async def serve_openapi(server: Server, directory: Path) -> None:
     """Hands over the OpenAPI documents, making them first where that was not done before.
 
@@ -75,8 +81,9 @@ async def serve_openapi(server: Server, directory: Path) -> None:
     if not (ready / INDEX).exists():
         await _build(ready)
     index = json.loads((ready / INDEX).read_text(encoding="utf-8"))
-    for name, path, media_type, tag in index:
-        server.set_document(path, media_type, (ready / name).read_bytes(), tag)
+    bodies = [(ready / name).read_bytes() for name, *_ in index]
+    for (_, path, media_type, tag), body in zip(index, bodies, strict=True):
+        server.set_document(path, media_type, body, tag)
 
 
 def source_hash() -> str:

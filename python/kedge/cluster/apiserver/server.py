@@ -210,6 +210,10 @@ class Server:
         """Sets what GET of ``path`` answers to clients that accept ``media_type``."""
         self._server.set_document(path, media_type, body, etag)
 
+    def expect_document(self, path: str) -> None:
+        """Says that ``path`` will have a document: until then the answer is 503 with ``Retry-After``."""
+        self._server.expect_document(path)
+
     def set_nodes(self, own: Pair, ca: str, server_name: str) -> None:
         """Reaches nodes with ``own`` from now on, through hubs with a certificate of ``ca``."""
         self._server.set_nodes(own.certificate, own.key, ca, server_name)

@@ -33,13 +33,15 @@ pub(super) struct Document {
 pub(super) enum Found {
     /// Nothing at this path.
     Nothing,
+    /// The path will be there in a moment.
+    NotYet,
     /// The path is there, but not in a media type that the client takes.
     NotAcceptable,
     /// This one.
     Document(Document),
 }
 
-/// All documents by path.
+/// All documents by path; a path without any is expected.
 #[derive(Default)]
 pub(super) struct Documents(RwLock<HashMap<String, Vec<Document>>>);
 
@@ -52,6 +54,11 @@ impl Documents {
             format!("\"{etag}\"")
         };
         self.put(path, Document { media_type: legal(media_type), body, etag, file: None });
+    }
+
+    /// Says that `path` will be there: until it is, clients are told to ask again.
+    pub(super) fn expect(&self, path: &str) {
+        self.0.write().entry(normal(path).to_owned()).or_default();
     }
 
     /// Takes the files of `directory`: its `index.json` lists name, path, media type and tag of each.
@@ -78,6 +85,9 @@ impl Documents {
     pub(super) fn find(&self, path: &str, header: &str) -> Found {
         let all = self.0.read();
         let Some(representations) = all.get(normal(path)) else { return Found::Nothing };
+        if representations.is_empty() {
+            return Found::NotYet;
+        }
         let choose = |range: &Range<'_>| {
             representations.iter().find(|document| range.covers(&document.media_type)).cloned()
         };
@@ -125,7 +135,7 @@ mod tests {
     fn served(documents: &Documents, path: &str, accept: &str) -> Option<Bytes> {
         match documents.find(path, accept) {
             Found::Document(document) => Some(document.body),
-            Found::Nothing | Found::NotAcceptable => None,
+            Found::Nothing | Found::NotYet | Found::NotAcceptable => None,
         }
     }
 
@@ -153,5 +163,15 @@ mod tests {
         assert!(unchanged("\"a\", W/\"b\"", "\"b\""));
         assert!(!unchanged("\"a\"", "\"b\""));
         assert!(!unchanged("", ""));
+    }
+
+    #[test]
+    fn what_is_expected_is_not_there_yet() {
+        let documents = Documents::default();
+        documents.expect("/openapi/v2");
+        assert!(matches!(documents.find("/openapi/v2/", "*/*"), Found::NotYet));
+        documents.set("/openapi/v2", "application/json", Bytes::from("made"), "");
+        documents.expect("/openapi/v2");
+        assert_eq!(served(&documents, "/openapi/v2", "*/*").unwrap(), "made");
     }
 }

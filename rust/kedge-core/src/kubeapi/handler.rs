@@ -248,6 +248,7 @@ impl Handler {
         }
         let document = match self.documents.find(path, accept) {
             Found::Nothing => return Err(Failure::no_such_path()),
+            Found::NotYet => return Err(Failure::not_yet("being made, try again", 1)),
             Found::NotAcceptable => {
                 let message = format!("no representation of {path:?} in an accepted media type");
                 return Err(Failure::new(406, "NotAcceptable", message));

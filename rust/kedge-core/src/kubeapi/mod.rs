@@ -142,6 +142,11 @@ impl ApiServer {
         self.handler.documents.set(path, media_type, body, etag);
     }
 
+    /// Says that `path` will have a document: until then the answer is to come back in a second.
+    pub fn expect_document(&self, path: &str) {
+        self.handler.documents.expect(path);
+    }
+
     /// Reaches nodes with this certificate from now on; their hubs have one of `ca`.
     pub fn set_nodes(&self, identity: &Identity, ca: &str, server_name: &str) -> Result<()> {
         self.handler.nodes.set(identity, ca, server_name)

@@ -40,9 +40,17 @@ impl Failure {
 
     /// Too busy: come back in `seconds`.
     pub(super) fn busy(message: &str, seconds: u64) -> Self {
+        Self::new(429, "TooManyRequests", message).later(seconds)
+    }
+
+    /// Not there yet: come back in `seconds`.
+    pub(super) fn not_yet(message: &str, seconds: u64) -> Self {
+        Self::new(503, "ServiceUnavailable", message).later(seconds)
+    }
+
+    fn later(self, seconds: u64) -> Self {
         let details = Some(Box::new(json!({"retryAfterSeconds": seconds})));
-        let failure = Self::new(429, "TooManyRequests", message);
-        Self { details, retry_after: Some(seconds), ..failure }
+        Self { details, retry_after: Some(seconds), ..self }
     }
 
     /// The body over its limit.
