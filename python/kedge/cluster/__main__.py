@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from contextlib import suppress
@@ -16,6 +17,9 @@ from kedge.cluster.config import ClusterConfig
 from kedge.errors import ConfigError, KedgeError
 from kedge.runtime import Runtime
 
+GARBAGE_THRESHOLDS = (20_000, 10, 20)
+"""How many objects are made between two looks for cycles; thousands of long-lived records make each dear."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the cluster until SIGTERM or SIGINT; the exit status."""
@@ -27,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = config.from_flags(ClusterConfig, parser.parse_args(argv))
         logs.setup(settings.log_level)
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_signal(settings))
     except (KedgeError, BaseExceptionGroup) as error:
