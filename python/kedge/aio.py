@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -167,6 +168,16 @@ class KeyedQueue(Generic[K]):
         async with asyncio.TaskGroup() as group:
             for _ in range(workers):
                 group.create_task(worker())
+
+
+async def wait_at_most(event: asyncio.Event, seconds: float | None) -> None:
+    """Waits for an event, but no longer than that; with None as long as it takes.
+
+    Python 3.11's ``asyncio.wait_for`` may lose a cancellation that meets the event.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 async def run(*components: Coroutine[None, None, None]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A component beside some work: it ends with the work, and the error of either is what is raised."""
+"""A component beside some work: it ends with the work, the error of either is raised. Waits that end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from kedge.aio import beside
+from kedge.aio import beside, wait_at_most
 
 
 class Component:
@@ -52,3 +52,24 @@ async def test_a_component_that_fails_ends_the_work() -> None:
 
     with pytest.raises(OSError, match="broken"):
         await beside(Component(OSError("broken")).run(), work())
+
+
+async def test_a_wait_ends_with_the_event_or_with_its_time() -> None:
+    event = asyncio.Event()
+    await wait_at_most(event, 0.01)
+    assert not event.is_set()
+    waiting = asyncio.get_running_loop().create_task(wait_at_most(event, None))
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    event.set()
+    await waiting
+
+
+async def test_a_wait_that_is_cancelled_as_its_event_comes_is_cancelled() -> None:
+    event = asyncio.Event()
+    waiting = asyncio.get_running_loop().create_task(wait_at_most(event, 30))
+    await asyncio.sleep(0)
+    event.set()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

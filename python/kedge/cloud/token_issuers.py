@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from kedge.aio import wait_at_most
 from kedge.api.keys import ObjectKey
 from kedge.errors import KedgeError
 from kedge.store import put
@@ -50,9 +50,7 @@ class TokenIssuers:
 
     async def known(self) -> None:
         """Waits until the mirror says who issues tokens, but not for long."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._known.wait()
+        await wait_at_most(self._known, PATIENCE_SECONDS)
 
     async def run(self) -> None:
         """Asks until cancelled."""

@@ -13,6 +13,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from kedge.aio import wait_at_most
 from kedge.api.keys import ObjectKey
 from kedge.cluster.machinery import conditions, events
 from kedge.cluster.machinery.events import Recorder
@@ -85,11 +86,7 @@ class Scheduler:
             self._wake.clear()
             await asyncio.sleep(0)
             return
-        try:
-            async with asyncio.timeout(due):  # wait_for may lose a cancellation that meets a wake
-                await self._wake.wait()
-        except TimeoutError:
-            return
+        await wait_at_most(self._wake, due)
         self._wake.clear()
 
     def _schedule(self, pod: Pod, group: asyncio.TaskGroup) -> None:

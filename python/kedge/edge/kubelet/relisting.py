@@ -11,6 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from kedge.aio import wait_at_most
 from kedge.edge.kubelet import labels
 from kedge.edge.kubelet.node.counts import relists
 from kedge.edge.kubelet.pod import observe
@@ -88,11 +89,7 @@ class Relisting:
             period = (
                 RELIST_WITH_EVENTS_SECONDS if self._tools.runtime.has_events else RELIST_SECONDS
             )
-            try:
-                async with asyncio.timeout(period):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await wait_at_most(self._wake, period)
             self._wake.clear()
             began = relists.begin(time.monotonic())
             try:

@@ -17,7 +17,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from kedge.aio import run
+from kedge.aio import run, wait_at_most
 from kedge.api.keys import ObjectKey
 from kedge.edge.kubelet.objects import NODE_TOKENS, TOKENS
 from kedge.edge.kubelet.pod.lifecycle import format_time, parse_time
@@ -84,11 +84,7 @@ class TokenKeeper:
             except StoreError as error:
                 _log.error("tokens are not renewed, the store does not take them: %s", error)
                 wait = RETRY_SECONDS
-            try:
-                async with asyncio.timeout(min(max(wait, 1.0), LONGEST_WAIT_SECONDS)):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+            await wait_at_most(self._changed, min(max(wait, 1.0), LONGEST_WAIT_SECONDS))
 
     async def look(self) -> float:
         """Signs what is due and removes what is not needed; when something is due next."""

@@ -8,10 +8,10 @@ A ``Prober`` watches the probes of one container id. It tells its owner only whe
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kedge.aio import wait_at_most
 from kedge.edge.kubelet.health import checks
 from kedge.edge.kubelet.pod.state import Health
 
@@ -151,8 +151,7 @@ class Prober:
             max(0.0, rule.initial_delay_seconds - age) + spread * rule.period_seconds
         )
         if kind == LIVENESS and self._readiness is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._readiness.wait(), READINESS_FIRST_SECONDS)
+            await wait_at_most(self._readiness, READINESS_FIRST_SECONDS)
         failures = 0
         while True:
             ok, output = await checks.check(

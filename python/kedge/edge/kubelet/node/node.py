@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kedge.aio import wait_at_most
 from kedge.edge.kubelet.node import node_info
 from kedge.edge.kubelet.pod.lifecycle import format_time
 from kedge.edge.kubelet.volumes import local_path
@@ -242,12 +243,7 @@ class NodeReporter:
         """Looks and reports until cancelled."""
         while True:
             await self.look()
-            wait = LOOK_SECONDS if not self.problem else 1.0
-            try:
-                async with asyncio.timeout(wait):
-                    await self._now.wait()
-            except TimeoutError:
-                pass
+            await wait_at_most(self._now, LOOK_SECONDS if not self.problem else 1.0)
             self._now.clear()
 
     async def look(self) -> None:
