@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is kept out of the agent's process: ``ssl``, and the compressors that ``shutil`` looks for.
 
-asyncio imports ``ssl`` and never uses it here: all TLS is in Rust. The stub has the names that asyncio looks at when it is imported; anything that
-really wants TLS from Python fails at once, with the reason. Only the agent's own entry point may
-install it.
+asyncio imports ``ssl`` and never uses it here: all TLS is in Rust. The stub has the names that
+asyncio looks at when it is imported; anything that really wants TLS from Python fails at once, with
+the reason. Only the agent's own entry point may install it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ class _NoTLS:
     """Stands where a class of ``ssl`` would."""
 
     def __init__(self, *_: object, **__: object) -> None:
+        # Meant to stay so: the agent's TLS is in Rust, and the real ``ssl`` costs memory.
         raise NotImplementedError("no TLS in the agent's Python: use the extension")
 
 
