@@ -14,6 +14,7 @@ import ipaddress
 import logging
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -157,10 +158,8 @@ class ServerCertificate:
 async def _create_if_absent(
     client: Secrets, key: ObjectKey, make: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    try:
+    with suppress(NotFound):
         return await client.get(key)
-    except NotFound:
-        pass
     try:
         created = await client.create(key, make())
     except AlreadyExists:

@@ -8,6 +8,7 @@ null, and lists that would be merged by key are replaced. Pure.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from kedge.api import quantities
@@ -101,11 +102,9 @@ def claim_patch(
     if reported["metadata"].get("uid") != uid or has is None:
         return {}
     if size != has:
-        try:
+        with suppress(BadRequest):
             if isinstance(size, str) and quantities.parse(size[:64]) < quantities.parse(has):
                 return {}  # it has grown again meanwhile, and its node will say so
-        except BadRequest:
-            pass
         raise Invalid(f"report on a claim's size: wanted its volume's, {has}: {str(size)[:64]}")
     done = [{"type": one, "$patch": "delete"} for one in ("FileSystemResizePending", "Resizing")]
     status = {

@@ -134,13 +134,9 @@ def _access_modes(spec: Object, problems: Problems) -> None:
         problems.choice("spec.accessModes", mode, ACCESS_MODES)
 
 
-def _positive(path: str, text: Any, problems: Problems) -> None:
-    try:
-        if quantities.parse(text) > 0:
-            return
-    except ValueError:
-        pass
-    problems.invalid(path, text, "must be greater than zero")
+def _positive(path: str, text: str, problems: Problems) -> None:
+    if quantities.parse(text) <= 0:
+        problems.invalid(path, text, "must be greater than zero")
 
 
 def _storage(spec: Object) -> Any:
