@@ -71,21 +71,13 @@ class VolumeActions(Acting):
 
     async def release_volumes(self) -> None:
         """Removes the volumes of a pod that the node has ended."""
-        worker = self._worker
-        try:
-            await self._tools.volumes.remove(worker.uid)
-        except (KedgeError, OSError) as error:
-            self._retry(plan.VOLUMES, "FailedUnmount", f"volumes cannot be removed: {error}")
-            return
-        worker.volumes, worker.volumes_released = None, True
+        if await self._removed(plan.VOLUMES):
+            self._worker.volumes, self._worker.volumes_released = None, True
 
     async def clean_up(self) -> None:
         """Removes what is left on disk, then reports that the pod is gone, if anyone asked."""
         worker = self._worker
-        try:
-            await self._tools.volumes.remove(worker.uid)
-        except (KedgeError, OSError) as error:
-            self._retry(plan.CLEAN_UP, "FailedUnmount", f"volumes cannot be removed: {error}")
+        if not await self._removed(plan.CLEAN_UP):
             return
         if __debug__:
             faults.point("pod.volumes.removed")
@@ -94,3 +86,12 @@ class VolumeActions(Acting):
         worker.is_cleaned = True
         if not worker.is_gone:
             self._tools.reporter.pod_deleted(worker.pod)
+
+    async def _removed(self, action: str) -> bool:
+        """Whether the pod's volumes are removed; if not, the action is tried again."""
+        try:
+            await self._tools.volumes.remove(self._worker.uid)
+        except (KedgeError, OSError) as error:
+            self._retry(action, "FailedUnmount", f"volumes cannot be removed: {error}")
+            return False
+        return True
