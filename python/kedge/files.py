@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are written whole: after a crash there is the old content or the new, never a part."""
+"""Files that are written whole, so that a crash leaves the old content or the new; and small ones that are read."""
 
 from __future__ import annotations
 
@@ -35,3 +35,12 @@ def keep_names(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_text(path: Path, most: int) -> str:
+    """A file's text, at the most its first ``most`` characters; empty if it cannot be read."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(most)
+    except OSError:
+        return ""

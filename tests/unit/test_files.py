@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are written whole."""
+"""Files that are written whole, and small ones that are read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kedge.files import keep_names, write_whole
+from kedge.files import keep_names, read_text, write_whole
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +88,11 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         write_whole(tmp_path / "absent" / "a", "content")
     assert str(caught.value.filename) == str(tmp_path / "absent" / "a.new")
+
+
+def test_what_is_read_is_bounded_and_an_absent_file_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes("grün\xff".encode("latin-1") + b"more")
+    assert read_text(path, 5) == "gr\ufffdn\ufffd"
+    assert read_text(tmp_path / "absent", 5) == ""
+    assert read_text(tmp_path, 5) == ""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from kedge.edge.network import conflist
 from kedge.errors import RuntimeFailure
-from kedge.files import write_whole
+from kedge.files import read_text, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -245,8 +245,4 @@ def _run(*command: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def _read(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(MAX_FILE_BYTES)
-    except OSError:
-        return ""
+    return read_text(path, MAX_FILE_BYTES)

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kedge.files import read_text
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -166,8 +168,4 @@ def hosts_file(pod: Pod, ips: tuple[str, ...], domain: str, node_hosts: str = ""
 
 def read_hosts(path: Path) -> str:
     """The node's hosts file; empty when there is none."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(MAX_RESOLV_CONF_BYTES)
-    except OSError:
-        return ""
+    return read_text(path, MAX_RESOLV_CONF_BYTES)

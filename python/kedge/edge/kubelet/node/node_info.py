@@ -12,6 +12,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from kedge import files
 from kedge.edge.kubelet.node.reservations import Reservations, allocatable, quantity
 
 ROOT = Path("/")
@@ -174,8 +175,4 @@ def read_number(path: Path) -> int:
 
 def read_text(path: Path) -> str:
     """A small file's text, stripped; empty if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES).decode(errors="replace").strip()
-    except OSError:
-        return ""
+    return files.read_text(path, MAX_FILE_BYTES).strip()
