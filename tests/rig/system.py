@@ -34,6 +34,7 @@ class System:
         with_edge: whether to join and start a node.
         with_simulator: whether the link passes through the simulator; without it there are no
             ``delay_seconds``, and nothing to count or cut.
+        node_domain: where nodes' kubelets are asked by name.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class System:
         node_name: str = "edge-1",
         with_edge: bool = True,
         with_simulator: bool = True,
+        node_domain: str = "",
     ) -> None:
         self.directory = directory
         self.node_name = node_name
         self.delay_seconds = delay_seconds
         self.with_edge = with_edge
         self.with_simulator = with_simulator
+        self.node_domain = node_domain
         self.api_port = free_port()
         self.hub_port = free_port()
         self.control_dir = directory / "control"
@@ -112,6 +115,7 @@ class System:
         self.control = kedge(
             "up", "--no-edge", "--dir", str(self.control_dir),
             "--api-port", str(self.api_port), "--hub-port", str(self.hub_port),
+            *(("--node-domain", self.node_domain) if self.node_domain else ()),
             log=self.directory / "control.log",
         )  # fmt: skip
         wait_until(self._answers, 30, "the API server answers", alive=self.control)

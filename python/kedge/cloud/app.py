@@ -65,7 +65,14 @@ async def _serve(config: CloudConfig, runtime: Runtime, client: KubeClient, stor
     )
     _offer_api(hub, runtime, client)
     sessions = Sessions()
-    reports = Reports(client, store, sessions, hub, workers=config.report_workers)
+    reports = Reports(
+        client,
+        store,
+        sessions,
+        hub,
+        workers=config.report_workers,
+        node_domain=config.node_domain,
+    )
     leases = Leases(
         client,
         store,

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from kedge.api import names
+
 
 @dataclass(frozen=True, slots=True)
 class CloudConfig:
@@ -22,6 +24,8 @@ class CloudConfig:
             localhost and the machine's own name.
         api_address: HOST:PORT where API servers reach this replica's port, to get through to its nodes;
             the listening address if not given, or this machine's own 127.0.0.1 when that is all of them.
+        node_domain: DOMAIN:PORT; nodes' addresses get NODE.DOMAIN with that port, where the API server answers as
+            their kubelets (its nodeDomain). None if not given.
         node_certificate_days: how long a node certificate holds; nodes renew at half of it.
         server_certificate_days: how long the hub's own certificate holds; renewed at half of it,
             while connections go on.
@@ -38,6 +42,7 @@ class CloudConfig:
     listen: str = "0.0.0.0:10000"
     advertise: tuple[str, ...] = ()
     api_address: str = ""
+    node_domain: str = ""
     node_certificate_days: Annotated[int, Meta(ge=1, le=3650)] = 365
     server_certificate_days: Annotated[int, Meta(ge=1, le=3650)] = 90
     lease_seconds: Annotated[int, Meta(ge=1, le=30)] = 10
@@ -54,6 +59,10 @@ class CloudConfig:
         """
         if self.api_address and not is_address(self.api_address):
             raise ValueError(f"apiAddress: got: {self.api_address!r}, wanted: HOST:PORT")
+        if self.node_domain and (
+            not is_address(self.node_domain) or names.subdomain(self.node_domain.rpartition(":")[0])
+        ):
+            raise ValueError(f"nodeDomain: got: {self.node_domain!r:.80}, wanted: DOMAIN:PORT")
         host, _, port = self.listen.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65535:
             got = self.listen

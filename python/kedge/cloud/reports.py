@@ -25,7 +25,7 @@ from kedge.api.keys import ObjectKey
 from kedge.cloud.mirror_pods import mirror_pod
 from kedge.cloud.rates import Rates
 from kedge.cloud.registration import register
-from kedge.cloud.status_patches import claim_patch, status_patch
+from kedge.cloud.status_patches import claim_patch, named, status_patch
 from kedge.errors import (
     AlreadyExists,
     BadRequest,
@@ -107,6 +107,7 @@ class Reports:
         sessions: whose reports count.
         hub: gets the acknowledgements.
         workers: how many objects are written at once.
+        node_domain: where nodes' kubelets are asked by name (``CloudConfig``).
         clock: seconds, for how often something is said.
     """
 
@@ -118,12 +119,14 @@ class Reports:
         hub: Acknowledger,
         *,
         workers: int,
+        node_domain: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._mirror = mirror
         self._sessions = sessions
         self._hub = hub
+        self._node_domain = node_domain
         self._workers = workers
         self._clock = clock
         self._forbidden_told = Rates(per_minute=1)
@@ -280,7 +283,8 @@ class Reports:
             raise TooEarlyError(f"node {report.node}: its registration is not written yet")
         key = ObjectKey("", "nodes", "", report.node)
         known = self._known(key)
-        patch = status_patch(decode(report)["status"], (known or {}).get("status"))
+        status = named(decode(report)["status"], report.node, self._node_domain)
+        patch = status_patch(status, (known or {}).get("status"))
         await self._client.patch(key, patch, content_type=STRATEGIC, subresource="status")
 
     async def _registration(self, report: Report) -> None:

@@ -65,6 +65,24 @@ def status_patch(
     return patch
 
 
+def named(status: dict[str, Any], node: str, domain: str) -> dict[str, Any]:
+    """A Node's status with the name by which others ask its kubelet.
+
+    Args:
+        status: as the node reports it; not changed.
+        node: its name.
+        domain: DOMAIN:PORT, where the API server answers as the kubelets; empty for none.
+    """
+    if not domain:
+        return status
+    suffix, _, port = domain.rpartition(":")
+    name = {"type": "InternalDNS", "address": f"{node}.{suffix}"}
+    return status | {
+        "addresses": [*(status.get("addresses") or []), name],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": int(port)}},
+    }
+
+
 def _ended_conditions(
     reported: list[dict[str, Any]], known: list[dict[str, Any]]
 ) -> list[dict[str, str]]:

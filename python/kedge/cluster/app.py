@@ -62,6 +62,7 @@ async def _start(
     await bootstrap.prepare(registry, port)
     await roles.prepare(registry)
     own = [] if host in _ANYWHERE else [host]
+    own += [f"*.{config.node_domain}"] if config.node_domain else []
     pki = credentials.prepare(
         config.data_dir / "pki", [*own, registry.allocator.first, *config.names]
     )
@@ -106,6 +107,7 @@ def _server_config(config: ClusterConfig, pki: credentials.Credentials) -> Serve
         client_ca=pki.ca.certificate,
         service_account_keys=(pki.accounts_key,),
         issuer=config.issuer,
+        node_domain=config.node_domain,
         resources=[asdict(kind) for kind in (*KINDS, *REVIEWS, *USAGE)],
     )
 

@@ -10,6 +10,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from kedge.api import names
+from kedge.cluster import credentials
 from kedge.cluster.apiserver.registry import DEFAULT_SERVICE_CIDR
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -23,6 +25,8 @@ class ClusterConfig:
         data_dir: where everything durable is kept: the store, keys and certificates, kubeconfigs.
         listen: address and port of the API server; port 0 lets the system choose.
         names: further DNS names and IP addresses that clients reach the API server by.
+        node_domain: the API server answers at NODE.DOMAIN as the kubelet of that node, for who reads nodes'
+            addresses; a wildcard DNS record leads there. None if not given.
         service_cidr: the range of the Services' cluster IPs; fixed once there are Services.
         issuer: who ServiceAccount tokens say they are from; changing it ends all of them.
         event_ttl_seconds: how long Events are kept after they were last seen.
@@ -33,6 +37,7 @@ class ClusterConfig:
     data_dir: Path = Path("kedge-data/cluster")
     listen: str = "127.0.0.1:6443"
     names: tuple[str, ...] = ()
+    node_domain: str = ""
     service_cidr: str = DEFAULT_SERVICE_CIDR
     issuer: str = ISSUER
     event_ttl_seconds: Annotated[int, Meta(ge=60)] = 3600
@@ -46,6 +51,8 @@ class ClusterConfig:
             ValueError: a value does not fit.
         """
         split_address(self.listen)
+        if self.node_domain:
+            self._check_node_domain()
         try:
             network = ipaddress.ip_network(self.service_cidr)
         except ValueError:
@@ -56,6 +63,16 @@ class ClusterConfig:
             raise ValueError(
                 f"serviceCidr: got: {self.service_cidr!r}, wanted: at least 8 addresses"
             )
+
+    def _check_node_domain(self) -> None:
+        if complaint := names.subdomain(self.node_domain):
+            raise ValueError(f"nodeDomain: got: {self.node_domain!r:.80}: {complaint}")
+        for own in (*self.names, *credentials.NAMES):
+            if own.lower().endswith(f".{self.node_domain}"):
+                got = self.node_domain
+                raise ValueError(
+                    f"nodeDomain: got: {got!r}, wanted: one without {own!r}, the API server's name"
+                )
 
 
 def split_address(listen: str) -> tuple[str, int]:

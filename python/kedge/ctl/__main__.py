@@ -60,6 +60,10 @@ def up(
     ] = "",
     runtime_endpoint: RuntimeEndpoint = CONTAINERD,
     *,
+    node_domain: Annotated[
+        str,
+        typer.Option(help="Answer at NODE.DOMAIN as that node's kubelet, for who reads addresses."),
+    ] = "",
     no_edge: Annotated[bool, typer.Option("--no-edge", help="No node on this machine.")] = False,
 ) -> None:
     """Run all of kedge on this machine, in the foreground, until interrupted."""
@@ -71,6 +75,7 @@ def up(
             api_port=api_port,
             hub_port=hub_port,
             node_name=node_name,
+            node_domain=node_domain,
             runtime_endpoint=runtime_endpoint,
             edge=not no_edge,
         )

@@ -262,12 +262,14 @@ def roles(options: dict[str, object]) -> tuple[list[Child], Child]:
     logs = f"{root}/logs"
     os.makedirs(logs, mode=0o700, exist_ok=True)
     cloud_kubeconfig = f"{root}/cluster/cloud.kubeconfig"
+    domain, port = options["node_domain"], options["api_port"]
     found = [
         Child(
             "cluster",
             [
                 *("-m", "kedge.cluster", "--data-dir", f"{root}/cluster"),
-                *("--listen", f"127.0.0.1:{options['api_port']}"),
+                *("--listen", f"127.0.0.1:{port}"),
+                *(("--node-domain", str(domain)) if domain else ()),
             ],
             "",
             logs,
@@ -277,6 +279,7 @@ def roles(options: dict[str, object]) -> tuple[list[Child], Child]:
             [
                 *("-m", "kedge.cloud", "--data-dir", f"{root}/cloud"),
                 *("--kubeconfig", cloud_kubeconfig, "--listen", f"0.0.0.0:{options['hub_port']}"),
+                *(("--node-domain", f"{domain}:{port}") if domain else ()),
             ],
             cloud_kubeconfig,
             logs,

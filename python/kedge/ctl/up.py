@@ -15,6 +15,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from kedge.api import names as api_names
 from kedge.cloud import names
 from kedge.ctl.failure import Failure
 from kedge.errors import Invalid
@@ -31,6 +32,7 @@ class Options:
     api_port: int
     hub_port: int
     node_name: str
+    node_domain: str
     runtime_endpoint: str
     edge: bool
 
@@ -43,6 +45,9 @@ def run(options: Options) -> NoReturn:
     """
     directory = prepare_directory(options.directory)
     name = node_name(options.node_name)
+    if options.node_domain and (complaint := api_names.subdomain(options.node_domain)):
+        what = f"node domain: got: {options.node_domain!r:.80}: {complaint}"
+        raise Failure("NameInvalid", what, "give one such as --node-domain nodes.example.com")
     check_port(options.api_port, "127.0.0.1", "--api-port")
     check_port(options.hub_port, "0.0.0.0", "--hub-port")  # noqa: S104 - as the hub will
     if options.edge:

@@ -19,6 +19,8 @@ from kedge.errors import ConfigError
             "leaseSeconds: 40",
             "leaseSeconds: got: 40, wanted: a whole number, at least 1, at most 30",
         ),
+        ("nodeDomain: nodes.example", "nodeDomain: got: 'nodes.example', wanted: DOMAIN:PORT"),
+        ("nodeDomain: '[::1]:6443'", "nodeDomain: got: '[::1]:6443', wanted: DOMAIN:PORT"),
         ("advertise: hub.example", "advertise: got: 'hub.example', wanted: a list, each text"),
     ],
 )

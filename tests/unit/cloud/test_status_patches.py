@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kedge.cloud.status_patches import status_patch
+from kedge.cloud.status_patches import named, status_patch
 
 
 def test_what_vanished_is_set_to_null_and_what_others_own_is_left():
@@ -43,3 +43,15 @@ def test_a_condition_that_is_only_there_while_it_holds_goes():
     assert patch["status"]["conditions"] == [{"type": "PodResizePending", "$patch": "delete"}]
     patch = status_patch({"conditions": [gone]}, {"conditions": [gone]})
     assert [one["type"] for one in patch["status"]["conditions"]] == ["PodResizePending"]
+
+
+def test_a_node_is_asked_by_name_where_there_is_a_domain():
+    reported = {"addresses": [{"type": "InternalIP", "address": "10.0.0.5"}], "phase": "x"}
+    found = named(reported, "shop-7", "nodes.example.com:6443")
+    assert found["addresses"] == [
+        {"type": "InternalIP", "address": "10.0.0.5"},
+        {"type": "InternalDNS", "address": "shop-7.nodes.example.com"},
+    ]
+    assert found["daemonEndpoints"] == {"kubeletEndpoint": {"Port": 6443}}
+    assert found["phase"] == "x"
+    assert named(reported, "shop-7", "") == reported

@@ -21,6 +21,12 @@ from kedge.store import Store
         ("listen: here", "listen: got: 'here', wanted: ADDRESS:PORT"),
         ("listen: 127.0.0.1:99999", "wanted: ADDRESS:PORT"),
         ("serviceCidr: ten", "serviceCidr: got: 'ten', wanted: a network"),
+        ("nodeDomain: Nodes.example", "nodeDomain: got: 'Nodes.example': a lowercase RFC 1123"),
+        (
+            "nodeDomain: example.com\nnames: [API.example.com]",
+            "nodeDomain: got: 'example.com', wanted: one without 'API.example.com'",
+        ),
+        ("nodeDomain: cluster.local", "wanted: one without 'kubernetes.default.svc.cluster.local'"),
         ("eventTtlSeconds: 1", "eventTtlSeconds: got: 1, wanted"),
         ("colour: blue", "colour: unknown setting"),
         ("a: [", "not YAML at line"),
@@ -59,12 +65,13 @@ def test_a_damaged_store_stops_the_cluster_with_a_way_back(tmp_path):
 
 
 def test_keys_are_made_once_private_and_leaves_anew(tmp_path):
-    first = credentials.prepare(tmp_path, ["10.0.0.1", "example.com"])
+    first = credentials.prepare(tmp_path, ["10.0.0.1", "example.com", "*.nodes.example"])
     second = credentials.prepare(tmp_path, [])
     assert (first.ca, first.accounts_key) == (second.ca, second.accounts_key)
     assert first.server != second.server
     sans = certificates.inspect(first.server.certificate).sans
     assert {"DNS:example.com", "IP:10.0.0.1", "DNS:localhost", "IP:127.0.0.1"} <= set(sans)
+    assert "DNS:*.nodes.example" in sans
     for path in tmp_path.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 

@@ -33,6 +33,7 @@ UP_FLAGS = {
     "--api-port",
     "--hub-port",
     "--node-name",
+    "--node-domain",
     "--runtime-endpoint",
     "--no-edge",
     "--help",

@@ -160,6 +160,7 @@ class ServerConfig:
         rbac: whether roles and bindings in the store are asked too.
         limits: overrides of ``kedge_core::kubeapi::config::Limits`` by name.
         version: what ``/version`` says.
+        node_domain: requests to NODE.DOMAIN are for that node's kubelet; empty for none.
     """
 
     listen: str
@@ -175,6 +176,7 @@ class ServerConfig:
     rbac: bool = True
     limits: Mapping[str, float] = field(default_factory=dict)
     version: Mapping[str, str] | None = None
+    node_domain: str = ""
 
     def to_json(self) -> str:
         """The configuration as Rust reads it."""

@@ -49,6 +49,9 @@ pub(super) struct Config {
     /// What `/version` says.
     #[serde(default)]
     pub(super) version: Value,
+    /// Requests to NODE.DOMAIN are for the kubelet of that node; empty for none.
+    #[serde(default)]
+    pub(super) node_domain: String,
     /// That the store is a node's replica.
     #[serde(default)]
     pub(super) replica: Option<Replica>,

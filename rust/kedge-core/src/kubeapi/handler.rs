@@ -17,6 +17,7 @@ use super::config::{Catalogue, Config, Limits, seconds};
 use super::documents::{Documents, Found, unchanged};
 use super::face::Face;
 use super::gzip;
+use super::named;
 use super::path::{self, Route, Target, Verb};
 use super::patient::Patience;
 use super::policy::{Identity, Policy};
@@ -51,11 +52,9 @@ pub(super) struct Handler {
     /// On a node: what it reads itself, and the way to the cloud.
     pub(super) replica: Option<Replicated>,
     pub(super) samples: Samples,
+    node_domain: String,
     version: Vec<u8>,
 }
-
-/// Ignoring it would answer with the rights of who asks instead of those of who is meant.
-const IMPERSONATE: &str = "impersonate-user";
 
 pub(super) type Answer = Result<Response<Body>, Failure>;
 
@@ -106,6 +105,7 @@ impl Handler {
             face: config.replica.as_ref().map_or_else(Face::default, |of| Face::replica(of.base)),
             replica: config.replica.map(|replica| Replicated::new(replica, outlet)),
             samples: Samples::default(),
+            node_domain: config.node_domain.to_ascii_lowercase(),
             version: config.version.to_string().into_bytes(),
             policy: config.policy,
             rbac: config.rbac.then(|| Rbac::new(rbac_store)),
@@ -119,11 +119,18 @@ impl Handler {
         request: Request<Incoming>,
         peer: Option<&Identity>,
     ) -> Response<Body> {
-        if let Some(open) = self.open_to_all(request.uri().path()) {
+        let node = named::node_of(&request, &self.node_domain);
+        if node.is_none()
+            && let Some(open) = self.open_to_all(request.uri().path())
+        {
             return open;
         }
         let packs = gzip::accepted(request.headers());
-        match self.known(request, peer).await {
+        let answered = match node {
+            Some(node) => Box::pin(self.as_kubelet(&node, request, peer)).await,
+            None => self.known(request, peer).await,
+        };
+        match answered {
             Ok(Answered::Whole(response)) if packs => {
                 gzip::compress(response, self.limits.gzip_bytes)
             }
@@ -157,10 +164,7 @@ impl Handler {
         request: Request<Incoming>,
         peer: Option<&Identity>,
     ) -> Result<Answered, Failure> {
-        let who = self.authenticate(request.headers(), peer)?;
-        if request.headers().contains_key(IMPERSONATE) {
-            return Err(Failure::new(403, "Forbidden", "impersonation is not supported"));
-        }
+        let who = self.sender(request.headers(), peer)?;
         let accept = header(request.headers(), &ACCEPT);
         let route = path::parse(request.uri().path())?;
         let Route::Resource(target) = route else {
@@ -303,7 +307,7 @@ pub(super) fn header(headers: &HeaderMap, name: &HeaderName) -> String {
     values.collect::<Vec<_>>().join(",")
 }
 
-fn method_not_allowed(method: &Method) -> Failure {
+pub(super) fn method_not_allowed(method: &Method) -> Failure {
     let message = format!("the server does not allow {method} on the requested path");
     Failure::new(405, "MethodNotAllowed", message)
 }

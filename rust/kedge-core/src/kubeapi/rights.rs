@@ -15,9 +15,25 @@ use super::status::{Failure, qualified};
 use crate::Kind;
 use crate::store::Selector;
 
+/// Ignoring it would answer with the rights of who asks instead of those of who is meant.
+const IMPERSONATE: &str = "impersonate-user";
+
 impl Handler {
+    /// Who sends a request, and asks for himself.
+    pub(super) fn sender(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&Identity>,
+    ) -> Result<Identity, Failure> {
+        let who = self.authenticate(headers, peer)?;
+        if headers.contains_key(IMPERSONATE) {
+            return Err(Failure::new(403, "Forbidden", "impersonation is not supported"));
+        }
+        Ok(who)
+    }
+
     /// Who sends a request: whom the connection's certificate names, else whom the token is for.
-    pub(super) fn authenticate(
+    fn authenticate(
         &self,
         headers: &HeaderMap,
         peer: Option<&Identity>,
@@ -107,7 +123,7 @@ impl Handler {
 }
 
 /// That `who` may not.
-fn forbidden(who: &Identity, verb: Verb, target: &Target) -> Failure {
+pub(super) fn forbidden(who: &Identity, verb: Verb, target: &Target) -> Failure {
     let mut resource = target.resource.clone();
     if !target.subresource.is_empty() {
         resource = format!("{resource}/{}", target.subresource);
