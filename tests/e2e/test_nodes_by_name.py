@@ -171,6 +171,8 @@ def test_a_right_to_read_is_none_to_run_something(system: System, reader: str) -
     wish = {"Connection": "Upgrade", "Upgrade": "websocket"}
     status, text = ask(system, path, reader, headers=wish)
     assert (status, "cannot create" in json.loads(text)["message"]) == (403, True), text
+    status, text = ask(system, path, reader, headers={"Upgrade": "websocket"})
+    assert (status, "wanted an upgrade" in text) == (400, True), "half a wish is none: " + text
 
 
 def test_nobody_asks_in_anothers_name(system: System) -> None:

@@ -24,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::Body;
+use super::pass::is_upgrade;
 use super::path::Target;
 use super::query::Query;
 use super::status::Failure;
@@ -131,12 +132,14 @@ async fn whatever(
     permit: OwnedSemaphorePermit,
 ) -> Answer {
     let mut headers = request.headers().clone();
-    let is_upgrade = headers.contains_key(UPGRADE);
+    let is_upgrade = is_upgrade(&request);
     for name in NOT_PASSED {
         headers.remove(name);
     }
     if is_upgrade {
         headers.insert(CONNECTION, http::HeaderValue::from_static("Upgrade"));
+    } else {
+        headers.remove(UPGRADE);
     }
     let ours = is_upgrade.then(|| hyper::upgrade::on(&mut request));
     let method = request.method().clone();
