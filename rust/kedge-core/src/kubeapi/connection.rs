@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::body::nothing;
 use super::config::seconds;
 use super::handler::Handler;
 use super::patient::{Patience, Patient};
@@ -89,7 +90,16 @@ async fn serve(
     let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
         let (handler, peer) = (Arc::clone(&handler), peer.clone());
         request.extensions_mut().insert(patience.clone());
-        async move { Ok::<_, Infallible>(handler.handle(request, peer.as_deref()).await) }
+        // Over HTTP/1.1 hyper leaves the body away itself.
+        let is_bodiless = http2 && request.method() == http::Method::HEAD;
+        async move {
+            let response = handler.handle(request, peer.as_deref()).await;
+            Ok::<_, Infallible>(if is_bodiless {
+                response.map(|_left| nothing())
+            } else {
+                response
+            })
+        }
     });
     let io = TokioIo::new(stream);
     let ended = if http2 {

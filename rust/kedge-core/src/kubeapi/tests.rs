@@ -140,6 +140,23 @@ fn http2_carries_many_requests_and_a_watch_on_one_connection() {
 }
 
 #[test]
+fn http2_answers_head_with_a_head_alone() {
+    let served = serve();
+    served.put("Pod", "d", "a");
+    for (path, code) in [("/healthz", 200), ("/api/v1/namespaces/d/pods/a", 200), ("/x", 403)] {
+        let request = Request::head(format!("https://127.0.0.1{path}")).body(Empty::new()).unwrap();
+        let body = served.runtime.block_on(async {
+            let answer =
+                served.connect("system:masters").await.send_request(request).await.unwrap();
+            (answer.status().as_u16(), answer.into_body().collect().await.unwrap().to_bytes())
+        });
+        assert_eq!(body.unwrap(), (code, Bytes::new()), "{path}");
+    }
+    served.server.close();
+    served.runtime.close();
+}
+
+#[test]
 fn a_node_is_asked_by_name_with_the_kubelets_rights() {
     let served = serve();
     served.put("Node", "", "edge-1");
