@@ -55,9 +55,7 @@ def system() -> Iterator[System]:
 
 @pytest.fixture(scope="module")
 def kubectl(system: System) -> Kubectl:
-    found = Kubectl(fetched("current"), system.kubeconfig, "default", system.directory)
-    found.wait_for_account()
-    return found
+    return Kubectl.of(system, fetched("current"))
 
 
 class Pods:

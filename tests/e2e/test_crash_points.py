@@ -32,6 +32,7 @@ from tests.fakes.registry import Registry
 from tests.rig import fault_points, local, runtime_view
 from tests.rig.containerd import Containerd
 from tests.rig.edge import EdgeNode
+from tests.rig.edge_pods import container
 from tests.rig.images import IMAGE
 from tests.rig.mounts import mounts_below, unmount_below
 from tests.rig.processes import Process
@@ -48,16 +49,6 @@ UNDER_WAY = frozenset(
 FIRST = {"container.removed": "container.created"}
 """Points that only an agent reaches that comes after a crash at another point."""
 SETTINGS = {"containerLogMaxSize": "16Ki", "containerLogMaxFiles": 3}
-
-
-def container(script: str, name: str = "main", **more: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "image": IMAGE,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["sh", "-c", script],
-        **more,
-    }
 
 
 @dataclass

@@ -6,8 +6,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_kubelet import container, is_ready, pod
 from tests.fakes.attacher import PATH, Attacher
 from tests.fakes.plugin_protos import Control
 from tests.rig.api import Failed
 from tests.rig.api import is_ready as is_ready_object
 from tests.rig.edge import EdgeNode
+from tests.rig.edge_pods import container, is_ready, pod
 from tests.rig.mounts import unmount_below
 from tests.rig.pods import IMAGE
 from tests.rig.processes import Process, wait_until
@@ -68,13 +66,10 @@ class Rig(DriverRig):
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
-    directory = Path(tempfile.mkdtemp(prefix="kedge-e2e-"))
-    with EdgeNode(directory) as node:
+    with EdgeNode.temporary() as node:
         made = Rig(node)
         yield made
         made.stop()
-    unmount_below(directory)
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def objects() -> list[dict[str, Any]]:

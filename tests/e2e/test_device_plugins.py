@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_kubelet import container, is_ready, pod
 from tests.fakes.plugin_protos import Control
 from tests.rig.edge import EdgeNode
+from tests.rig.edge_pods import container, is_ready, pod
 from tests.rig.processes import Process, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -55,13 +53,11 @@ class Rig:
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
-    directory = Path(tempfile.mkdtemp(prefix="kedge-e2e-"))
-    with EdgeNode(directory) as node:
+    with EdgeNode.temporary() as node:
         made = Rig(node)
         yield made
         for program in made.programs:
             program.kill()
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def wanting(name: str, count: int = 1) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_kubelet import container, is_ready, pod
 from tests.rig import local
 from tests.rig.edge import EdgeNode
+from tests.rig.edge_pods import container, is_ready, pod
 from tests.rig.images import write_archive
 from tests.rig.processes import python_module
 
@@ -32,12 +32,10 @@ SLEEP = "exec sleep 1000000"
 
 @pytest.fixture
 def node() -> Iterator[EdgeNode]:
-    directory = Path(tempfile.mkdtemp(prefix="kedge-e2e-"))
-    with EdgeNode(directory) as started:
+    with EdgeNode.temporary() as started:
         started.configure(cgroupRoot=ABOVE, evictionHard=QUIET)
         yield started
     _leave_no_cgroup()
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.wayward_registry import Registry
-from tests.rig.kubectl import Kubectl, newer
+from tests.rig.kubectl import Kubectl
 from tests.rig.pods import IMAGE
 from tests.rig.processes import wait_until
 from tests.rig.system import System
@@ -33,8 +33,7 @@ def system() -> Iterator[System]:
 
 @pytest.fixture
 def kubectl(system: System) -> Iterator[Kubectl]:
-    found = Kubectl(newer(), system.kubeconfig, "default", system.directory)
-    found.wait_for_account()
+    found = Kubectl.of(system)
     yield found
     found("delete", "pods", "--all", "--wait=true")
 

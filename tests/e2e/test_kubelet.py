@@ -4,61 +4,21 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.rig.edge import EdgeNode
-from tests.rig.pods import IMAGE
+from tests.rig.edge_pods import SERVE, container, is_ready, pod
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
-
-SERVE = "mkdir -p /www; echo ok > /www/index.html; exec httpd -f -p 8080 -h /www"
 
 
 @pytest.fixture
 def node() -> Iterator[EdgeNode]:
-    directory = Path(tempfile.mkdtemp(prefix="kedge-e2e-"))
-    with EdgeNode(directory) as started:
+    with EdgeNode.temporary() as started:
         yield started
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-def container(script: str, name: str = "main", **more: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "image": IMAGE,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["sh", "-c", script],
-        **more,
-    }
-
-
-def pod(name: str, *containers: dict[str, Any], **more: Any) -> dict[str, Any]:
-    number = sum(name.encode()) * 1000 + len(name)
-    return {
-        "kind": "Pod",
-        "apiVersion": "v1",
-        "metadata": {
-            "name": name,
-            "namespace": "default",
-            "uid": f"00000000-0000-0000-0000-{number:012d}",
-        },
-        "spec": {
-            "containers": list(containers),
-            "terminationGracePeriodSeconds": 1,
-            "nodeName": "edge-1",
-            **more,
-        },
-    }
-
-
-def is_ready(node: EdgeNode, name: str) -> bool:
-    return node.pods().get(name, {}).get("ready") == "1/1"
 
 
 def restarts(node: EdgeNode, name: str) -> int:

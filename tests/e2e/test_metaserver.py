@@ -21,7 +21,6 @@ from kedge.store import Op, put
 from tests.rig.edge import EdgeNode
 from tests.rig.inpod import RULES, InPod, answers, answers_as, curl, grant
 from tests.rig.kubectl import Kubectl, newer
-from tests.rig.mounts import unmount_below
 from tests.rig.pods import pod
 from tests.rig.processes import Process, python_module, wait_until
 from tests.rig.system import System
@@ -345,13 +344,8 @@ def objects_of_a_pod(expires: int) -> list[Op]:
 
 @pytest.fixture
 def node() -> Iterator[EdgeNode]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kedge-meta-") as directory,
-        EdgeNode(Path(directory)) as one,
-    ):
+    with EdgeNode.temporary() as one:
         yield one
-        one.stop()
-        unmount_below(Path(directory))
 
 
 def test_a_pod_whose_token_ran_out_offline_gets_one_of_the_node(node: EdgeNode) -> None:

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ import pytest
 
 from kedge.edge.kubelet.node.node_info import addresses
 from kedge.edge.network import bridge, conflist
-from tests.e2e.test_kubelet import SERVE, container, is_ready, pod
 from tests.e2e.test_security import configure, said
 from tests.rig.edge import EdgeNode
+from tests.rig.edge_pods import SERVE, container, is_ready, pod
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
@@ -33,17 +34,12 @@ Make = Callable[..., EdgeNode]
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    nodes: list[EdgeNode] = []
+    with ExitStack() as nodes:
 
-    def one(**containerd: Any) -> EdgeNode:
-        directory = Path(tempfile.mkdtemp(prefix="kedge-e2e-"))
-        nodes.append(EdgeNode(directory, **containerd).__enter__())
-        return nodes[-1]
+        def one(**containerd: Any) -> EdgeNode:
+            return nodes.enter_context(EdgeNode.temporary(**containerd))
 
-    yield one
-    for node in nodes:
-        node.stop()
-        shutil.rmtree(node.directory, ignore_errors=True)
+        yield one
 
 
 def fetch(address: str, port: int) -> str:

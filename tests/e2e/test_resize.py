@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.rig.kubectl import Kubectl, newer
+from tests.rig.kubectl import Kubectl
 from tests.rig.pods import IMAGE
 from tests.rig.processes import wait_until
 from tests.rig.system import System
@@ -33,7 +33,7 @@ def system() -> Iterator[System]:
 
 @pytest.fixture
 def kubectl(system: System) -> Kubectl:
-    return Kubectl(newer(), system.kubeconfig, "default", system.directory)
+    return Kubectl.of(system)
 
 
 def pod(name: str, cpu: str, memory: str, **more: Any) -> dict[str, Any]:

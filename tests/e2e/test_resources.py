@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.test_kubelet import container, is_ready, pod
 from tests.rig.edge import EdgeNode
+from tests.rig.edge_pods import container, is_ready, pod
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
@@ -24,12 +22,10 @@ MI = 1 << 20
 
 @pytest.fixture
 def node() -> Iterator[EdgeNode]:
-    directory = Path(tempfile.mkdtemp(prefix="kedge-e2e-"))
-    with EdgeNode(directory) as started:
+    with EdgeNode.temporary() as started:
         yield started
     for path in sorted(Path("/sys/fs/cgroup").glob(f"*{ABOVE}/**/"), reverse=True):
         path.rmdir()
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def read(node: EdgeNode, wanted: dict[str, Any], controller: str, v1: str, v2: str) -> str:

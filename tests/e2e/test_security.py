@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_kubelet import container, is_ready, pod
 from tests.rig.edge import EdgeNode
+from tests.rig.edge_pods import container, is_ready, pod
 from tests.rig.processes import wait_until
 from tests.rig.system import System
 
@@ -29,10 +29,8 @@ SLEEP = "exec sleep 1000000"
 
 @pytest.fixture
 def node() -> Iterator[EdgeNode]:
-    directory = Path(tempfile.mkdtemp(prefix="kedge-e2e-"))
-    with EdgeNode(directory) as started:
+    with EdgeNode.temporary() as started:
         yield started
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def configure(node: EdgeNode, **settings: Any) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_kubelet import container, is_ready, pod
 from tests.rig.api import is_ready as is_ready_in_api
 from tests.rig.edge import EdgeNode
+from tests.rig.edge_pods import container, is_ready, pod
 from tests.rig.pods import deployment
 from tests.rig.processes import wait_until
 from tests.rig.system import System
@@ -27,10 +27,8 @@ SLEEP = "exec sleep 1000000"
 
 @pytest.fixture
 def node() -> Iterator[EdgeNode]:
-    directory = Path(tempfile.mkdtemp(prefix="kedge-e2e-"))
-    with EdgeNode(directory) as started:
+    with EdgeNode.temporary() as started:
         yield started
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def readiness(node: EdgeNode) -> tuple[str, str]:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.rig.kubectl import Kubectl, newer
+from tests.rig.kubectl import Kubectl
 from tests.rig.pods import IMAGE
 from tests.rig.processes import wait_until
 from tests.rig.system import System
@@ -36,7 +36,7 @@ def container(name: str, script: str, **more: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def kubectl() -> Iterator[Kubectl]:
     with System.temporary("stats") as system:
-        found = Kubectl(newer(), system.kubeconfig, "default", system.directory)
+        found = Kubectl.of(system)
         probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
         busy = {
             "apiVersion": "v1",
@@ -58,7 +58,6 @@ def kubectl() -> Iterator[Kubectl]:
                 ],
             },
         }
-        found.wait_for_account()
         found("create", "-f", "-", stdin=json.dumps(busy))
         wait_until(
             lambda: "done" in found.run("logs", "busy", "-c", "fill", code=None).stdout,

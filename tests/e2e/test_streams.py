@@ -17,7 +17,7 @@ from kubernetes import client, config
 from kubernetes.stream import portforward, stream
 
 from tests.rig.api import Credentials
-from tests.rig.kubectl import Kubectl, newer
+from tests.rig.kubectl import Kubectl
 from tests.rig.pods import IMAGE
 from tests.rig.processes import Process, free_port, wait_until
 from tests.rig.system import System
@@ -49,9 +49,7 @@ def system() -> Iterator[System]:
 
 @pytest.fixture(scope="module")
 def kubectl(system: System) -> Kubectl:
-    found = Kubectl(newer(), system.kubeconfig, "default", system.directory)
-    found.wait_for_account()
-    return found
+    return Kubectl.of(system)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.rig.kubectl import Kubectl, newer
+from tests.rig.kubectl import Kubectl
 from tests.rig.mounts import mounts_below
 from tests.rig.pods import IMAGE
 from tests.rig.processes import wait_until
@@ -32,9 +32,7 @@ def system() -> Iterator[System]:
 
 @pytest.fixture(scope="module")
 def kubectl(system: System) -> Kubectl:
-    found = Kubectl(newer(), system.kubeconfig, "default", system.directory)
-    found.wait_for_account()
-    return found
+    return Kubectl.of(system)
 
 
 def pod(

@@ -8,7 +8,11 @@ The store is held by the agent's process; tests write to it before the agent sta
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from kedge.api.keys import ObjectKey
 from kedge.edge.config import EdgeConfig
 from kedge.store import Op, Store, delete, put
 from tests.rig.containerd import Containerd
+from tests.rig.mounts import unmount_below
 from tests.rig.processes import Process, free_port, wait_until
 
 RESOURCES = {
@@ -62,6 +67,18 @@ class EdgeNode:
         self.settings = settings or {}
         self.metaserver_port = free_port()
         self.agent: Process | None = None
+
+    @classmethod
+    @contextmanager
+    def temporary(cls, **options: Any) -> Iterator[EdgeNode]:
+        """One in a directory of its own; nothing is mounted there, and it is gone, in the end."""
+        directory = Path(tempfile.mkdtemp(prefix="kedge-e2e-"))
+        try:
+            with cls(directory, **options) as node:
+                yield node
+        finally:
+            unmount_below(directory)
+            shutil.rmtree(directory, ignore_errors=True)
 
     def __enter__(self) -> EdgeNode:
         try:

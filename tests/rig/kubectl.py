@@ -11,9 +11,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tests.rig.processes import REPOSITORY, wait_until
+
+if TYPE_CHECKING:
+    from tests.rig.system import System
 
 
 @dataclass
@@ -24,6 +27,13 @@ class Kubectl:
     kubeconfig: Path
     namespace: str
     home: Path
+
+    @classmethod
+    def of(cls, system: System, program: str = "") -> Self:
+        """One for a system's default namespace, as soon as pods may be made there; a current one."""
+        found = cls(program or newer(), system.kubeconfig, "default", system.directory)
+        found.wait_for_account()
+        return found
 
     def run(
         self, *words: str, stdin: str = "", code: int | None = 0, **env: str
