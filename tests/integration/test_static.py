@@ -60,6 +60,14 @@ async def taken(store: Store, key: ObjectKey) -> dict[str, Any]:
     return found
 
 
+async def run_mirrored(kubelet: Kubelet, store: Store) -> None:
+    """Runs the pod of a file, s1, until it is ready and the API has its mirror, m1."""
+    kubelet.pods.set_static({KEY: made("s1")})
+    await taken(store, MIRROR)
+    await kubelet.apply(mirror("s1", "m1"))
+    await until(lambda: kubelet.is_ready("web"))
+
+
 async def test_a_static_pod_runs_once_and_its_mirror_shows_its_status(
     kubelet: Kubelet, runtime: FakeRuntime, store: Store
 ) -> None:
@@ -83,10 +91,7 @@ async def test_a_deleted_mirror_is_taken_away_and_made_again_while_the_pod_runs_
     kubelet: Kubelet, runtime: FakeRuntime, store: Store
 ) -> None:
     async with kubelet:
-        kubelet.pods.set_static({KEY: made("s1")})
-        await taken(store, MIRROR)
-        await kubelet.apply(mirror("s1", "m1"))
-        await until(lambda: kubelet.is_ready("web"))
+        await run_mirrored(kubelet, store)
         await kubelet.apply(mirror("s1", "m1", deletionTimestamp="2027-01-15T08:00:30Z"))
         assert (await taken(store, DELETED))["metadata"]["uid"] == "m1"
         await kubelet.delete(mirror("s1", "m1"))
@@ -101,10 +106,7 @@ async def test_a_changed_file_is_another_pod_after_the_first_has_ended(
 ) -> None:
     runtime.delays["stop_container"] = 0.1
     async with kubelet:
-        kubelet.pods.set_static({KEY: made("s1")})
-        await taken(store, MIRROR)
-        await kubelet.apply(mirror("s1", "m1"))
-        await until(lambda: kubelet.is_ready("web"))
+        await run_mirrored(kubelet, store)
         kubelet.pods.set_static({KEY: made("s2", "busybox:2")})
         assert (await taken(store, DELETED))["metadata"]["uid"] == "m1"
         await asyncio.sleep(0.02)
@@ -119,10 +121,7 @@ async def test_a_removed_file_ends_its_pod_and_then_its_mirror(
 ) -> None:
     runtime.delays["stop_container"] = 0.1
     async with kubelet:
-        kubelet.pods.set_static({KEY: made("s1")})
-        await taken(store, MIRROR)
-        await kubelet.apply(mirror("s1", "m1"))
-        await until(lambda: kubelet.is_ready("web"))
+        await run_mirrored(kubelet, store)
         kubelet.pods.set_static({})
         await asyncio.sleep(0.05)
         assert store.get(DELETED) is None, "it still runs"
