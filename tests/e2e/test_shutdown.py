@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -88,8 +85,7 @@ def test_a_plain_stop_of_the_agent_leaves_pods_running(node: EdgeNode) -> None:
 
 
 def test_pods_of_controllers_come_back_after_the_boot_without_the_cloud() -> None:
-    directory = Path(tempfile.mkdtemp(prefix="kedge-e2e-"))
-    with System(directory) as system:
+    with System.temporary("shutdown") as system:
         template = deployment("web", 2)
         agents = template["spec"]["template"] | {"metadata": {"labels": {"app": "agent"}}}
         daemon_set = {
@@ -116,7 +112,6 @@ def test_pods_of_controllers_come_back_after_the_boot_without_the_cloud() -> Non
         (node,) = system.api.get("/api/v1/nodes")["items"]
         names = {name for one in node["status"]["images"] for name in one["names"]}
         assert "docker.io/library/busybox:latest" in names
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def reasons(system: System) -> set[str | None]:
