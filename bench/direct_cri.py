@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The floor under pod starts: the same sandboxes and containers, driven directly over CRI.
 
-No API, no link, no volumes: run a sandbox with a network, create a container in it, start it; all at
-once. What kedge adds to this is kedge's; other benchmarks call ``measure`` in their own run, because
-the floor moves with the machine.
+No API, no link: run a sandbox with a network, create a container in it, start it; all at once. A full
+one has four directories mounted, and two commands are run in it, one after the other, as a startup and a
+readiness probe do. What kedge adds to this is kedge's; other benchmarks call ``measure`` in their own run,
+because the floor moves with the machine.
 """
 
 from __future__ import annotations
@@ -30,22 +31,28 @@ if TYPE_CHECKING:
     from kedge.edge.runtime.cri import CriRuntime
 
 ROUNDS = 3
+PROBES = 2
+VOLUMES = ("token", "settings", "key", "work")
 
 
-def measure(containerd: Containerd, counts: tuple[int, ...] = (1, 20, 50)) -> dict[int, float]:
-    """Seconds from the first call to the last container's start, by how many were started at once."""
-    return asyncio.run(_measure(containerd, counts))
+def measure(
+    containerd: Containerd, counts: tuple[int, ...] = (1, 20, 50), *, full: bool = False
+) -> dict[int, float]:
+    """Seconds from the first call until the last is ready, by how many were started at once."""
+    return asyncio.run(_measure(containerd, counts, full=full))
 
 
-async def _measure(containerd: Containerd, counts: tuple[int, ...]) -> dict[int, float]:
+async def _measure(
+    containerd: Containerd, counts: tuple[int, ...], *, full: bool
+) -> dict[int, float]:
     logs = containerd.directory / "direct-cri-logs"
     async with connected(containerd.endpoint) as runtime:
-        await _round(runtime, 1, logs)
+        await _round(runtime, 1, logs, full=full)
         found = {}
         for count in counts:
             rounds = ROUNDS if count == 1 else 1
             found[count] = percentile(
-                [await _round(runtime, count, logs) for _ in range(rounds)], 0.5
+                [await _round(runtime, count, logs, full=full) for _ in range(rounds)], 0.5
             )
         return found
 
@@ -67,9 +74,11 @@ async def connected(endpoint: str) -> AsyncIterator[CriRuntime]:
     tokio.close()
 
 
-async def _round(runtime: CriRuntime, count: int, logs: Path) -> float:
+async def _round(runtime: CriRuntime, count: int, logs: Path, *, full: bool) -> float:
     begin = time.monotonic()
-    sandboxes = await asyncio.gather(*(_start(runtime, number, logs) for number in range(count)))
+    sandboxes = await asyncio.gather(
+        *(_start(runtime, number, logs, full=full) for number in range(count))
+    )
     seconds = time.monotonic() - begin
     await asyncio.gather(*(_remove(runtime, sandbox) for sandbox in sandboxes))
     return seconds
@@ -90,7 +99,7 @@ def sandbox_config(number: int, logs: Path) -> dict[str, Any]:
     }
 
 
-async def _start(runtime: CriRuntime, number: int, logs: Path) -> str:
+async def _start(runtime: CriRuntime, number: int, logs: Path, *, full: bool) -> str:
     config = sandbox_config(number, logs)
     sandbox = await runtime.run_sandbox(config)
     container = {
@@ -99,10 +108,22 @@ async def _start(runtime: CriRuntime, number: int, logs: Path) -> str:
         "command": ["sleep", "1000000"],
         "log_path": "main.log",
         "linux": {},
+        "mounts": _mounts(logs / f"volumes-{number}") if full else [],
     }
     created = await runtime.create_container(sandbox, container, config)
     await runtime.start_container(created)
+    for _ in range(PROBES if full else 0):
+        result = await runtime.exec_sync(created, ["true"], 10)
+        assert result.exit_code == 0, result
     return sandbox
+
+
+def _mounts(directory: Path) -> list[dict[str, Any]]:
+    found = []
+    for name in VOLUMES:
+        (directory / name).mkdir(parents=True, exist_ok=True)
+        found.append({"host_path": str(directory / name), "container_path": f"/{name}"})
+    return found
 
 
 async def _remove(runtime: CriRuntime, sandbox: str) -> None:
