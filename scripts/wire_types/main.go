@@ -12,17 +12,23 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"regexp"
 	"sort"
 	"strings"
 
+	admissionregistration "k8s.io/api/admissionregistration/v1"
 	apps "k8s.io/api/apps/v1"
 	authentication "k8s.io/api/authentication/v1"
 	authorization "k8s.io/api/authorization/v1"
 	autoscaling "k8s.io/api/autoscaling/v1"
-	certificates "k8s.io/api/certificates/v1beta1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batch "k8s.io/api/batch/v1"
+	certificates "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	coordination "k8s.io/api/coordination/v1"
 	core "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
+	networking "k8s.io/api/networking/v1"
 	node "k8s.io/api/node/v1"
 	policy "k8s.io/api/policy/v1"
 	rbac "k8s.io/api/rbac/v1"
@@ -38,10 +44,19 @@ var roots = []any{
 	authorization.SelfSubjectAccessReview{}, authorization.SelfSubjectRulesReview{},
 	authorization.SubjectAccessReview{}, autoscaling.Scale{},
 	policy.Eviction{}, meta.DeleteOptions{}, core.Endpoints{}, core.PersistentVolume{}, core.PersistentVolumeClaim{},
-	certificates.ClusterTrustBundle{}, discovery.EndpointSlice{}, node.RuntimeClass{}, rbac.ClusterRole{},
+	certificatesv1beta1.ClusterTrustBundle{}, discovery.EndpointSlice{}, node.RuntimeClass{}, rbac.ClusterRole{},
 	rbac.ClusterRoleBinding{}, rbac.Role{}, rbac.RoleBinding{}, scheduling.PriorityClass{}, storage.CSIDriver{},
 	storage.CSINode{}, storage.CSIStorageCapacity{}, storage.StorageClass{}, storage.VolumeAttachment{},
+	storage.VolumeAttributesClass{}, core.LimitRange{}, core.PodTemplate{}, core.ResourceQuota{},
+	core.ReplicationController{}, apps.ControllerRevision{}, apps.StatefulSet{}, batch.Job{}, batch.CronJob{},
+	autoscalingv2.HorizontalPodAutoscaler{}, policy.PodDisruptionBudget{}, networking.Ingress{},
+	networking.IngressClass{}, networking.NetworkPolicy{}, certificates.CertificateSigningRequest{},
+	authorization.LocalSubjectAccessReview{}, admissionregistration.MutatingWebhookConfiguration{},
+	admissionregistration.ValidatingWebhookConfiguration{}, admissionregistration.ValidatingAdmissionPolicy{},
+	admissionregistration.ValidatingAdmissionPolicyBinding{},
 }
+
+var version = regexp.MustCompile(`^v\d`)
 
 var scalars = map[string]string{
 	"resource.Quantity": "quantity", "intstr.IntOrString": "int-or-string", "meta.v1.Time": "time",
@@ -127,7 +142,7 @@ func describe(kind reflect.Type) string {
 // short turns k8s.io/api/core/v1.Pod into core.v1.Pod.
 func short(kind reflect.Type) string {
 	parts := strings.Split(kind.PkgPath(), "/")
-	if last := parts[len(parts)-1]; strings.HasPrefix(last, "v1") {
+	if last := parts[len(parts)-1]; version.MatchString(last) {
 		return parts[len(parts)-2] + "." + last + "." + kind.Name()
 	}
 	return parts[len(parts)-1] + "." + kind.Name()

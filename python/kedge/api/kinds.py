@@ -96,11 +96,17 @@ CORE = "io.k8s.api.core.v1."
 APPS = "io.k8s.api.apps.v1."
 RBAC = "io.k8s.api.rbac.v1."
 STORAGE = "io.k8s.api.storage.v1."
+BATCH = "io.k8s.api.batch.v1."
+NETWORKING = "io.k8s.api.networking.v1."
+ADMISSION = "io.k8s.api.admissionregistration.v1."
 
 KINDS: tuple[Kind, ...] = (
     Kind("", "v1", "ConfigMap", "configmaps", "configmap", True, CORE + "ConfigMap", ("cm",)),
     Kind("", "v1", "Endpoints", "endpoints", "endpoints", True, CORE + "Endpoints", ("ep",)),
     Kind("", "v1", "Event", "events", "event", True, CORE + "Event", ("ev",)),
+    Kind(
+        "", "v1", "LimitRange", "limitranges", "limitrange", True, CORE + "LimitRange", ("limits",),
+    ),
     Kind(
         "", "v1", "Namespace", "namespaces", "namespace", False, CORE + "Namespace", ("ns",), (),
         (Subresource("finalize", ("update",)), STATUS),
@@ -134,6 +140,11 @@ KINDS: tuple[Kind, ...] = (
         ),
         has_status=True, has_generation=True,
     ),
+    Kind("", "v1", "PodTemplate", "podtemplates", "podtemplate", True, CORE + "PodTemplate"),
+    Kind(
+        "", "v1", "ResourceQuota", "resourcequotas", "resourcequota", True, CORE + "ResourceQuota", ("quota",), (),
+        (STATUS,), has_status=True,
+    ),
     Kind("", "v1", "Secret", "secrets", "secret", True, CORE + "Secret"),
     Kind(
         "", "v1", "Service", "services", "service", True, CORE + "Service", ("svc",), ("all",), (STATUS,),
@@ -142,6 +153,30 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", True, CORE + "ServiceAccount", ("sa",), (),
         (Subresource("token", ("create",), "authentication.k8s.io", "v1", "TokenRequest"),),
+    ),
+    Kind(
+        "admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations",
+        "mutatingwebhookconfiguration", False, ADMISSION + "MutatingWebhookConfiguration", (), ("api-extensions",),
+        has_generation=True,
+    ),
+    Kind(
+        "admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies",
+        "validatingadmissionpolicy", False, ADMISSION + "ValidatingAdmissionPolicy", (), ("api-extensions",), (STATUS,),
+        has_status=True, has_generation=True,
+    ),
+    Kind(
+        "admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings",
+        "validatingadmissionpolicybinding", False, ADMISSION + "ValidatingAdmissionPolicyBinding", (),
+        ("api-extensions",), has_generation=True,
+    ),
+    Kind(
+        "admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations",
+        "validatingwebhookconfiguration", False, ADMISSION + "ValidatingWebhookConfiguration", (), ("api-extensions",),
+        has_generation=True,
+    ),
+    Kind(
+        "apps", "v1", "ControllerRevision", "controllerrevisions", "controllerrevision", True,
+        APPS + "ControllerRevision",
     ),
     Kind(
         "apps", "v1", "DaemonSet", "daemonsets", "daemonset", True, APPS + "DaemonSet", ("ds",), ("all",), (STATUS,),
@@ -156,6 +191,27 @@ KINDS: tuple[Kind, ...] = (
         (SCALE, STATUS), has_status=True, has_generation=True,
     ),
     Kind(
+        "apps", "v1", "StatefulSet", "statefulsets", "statefulset", True, APPS + "StatefulSet", ("sts",), ("all",),
+        (SCALE, STATUS), has_status=True, has_generation=True,
+    ),
+    Kind(
+        "autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "horizontalpodautoscaler", True,
+        "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler", ("hpa",), ("all",), (STATUS,), has_status=True,
+    ),
+    Kind(
+        "batch", "v1", "CronJob", "cronjobs", "cronjob", True, BATCH + "CronJob", ("cj",), ("all",), (STATUS,),
+        has_status=True, has_generation=True,
+    ),
+    Kind(
+        "batch", "v1", "Job", "jobs", "job", True, BATCH + "Job", (), ("all",), (STATUS,), has_status=True,
+        has_generation=True,
+    ),
+    Kind(
+        "certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests",
+        "certificatesigningrequest", False, "io.k8s.api.certificates.v1.CertificateSigningRequest", ("csr",), (),
+        (Subresource("approval", ("get", "patch", "update")), STATUS), has_status=True,
+    ),
+    Kind(
         "certificates.k8s.io", "v1beta1", "ClusterTrustBundle", "clustertrustbundles", "clustertrustbundle", False,
         "io.k8s.api.certificates.v1beta1.ClusterTrustBundle",
     ),
@@ -167,7 +223,23 @@ KINDS: tuple[Kind, ...] = (
         "io.k8s.api.discovery.v1.EndpointSlice",
     ),
     Kind(
+        "networking.k8s.io", "v1", "Ingress", "ingresses", "ingress", True, NETWORKING + "Ingress", ("ing",), (),
+        (STATUS,), has_status=True, has_generation=True,
+    ),
+    Kind(
+        "networking.k8s.io", "v1", "IngressClass", "ingressclasses", "ingressclass", False, NETWORKING + "IngressClass",
+        has_generation=True,
+    ),
+    Kind(
+        "networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", "networkpolicy", True,
+        NETWORKING + "NetworkPolicy", ("netpol",), has_generation=True,
+    ),
+    Kind(
         "node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "runtimeclass", False, "io.k8s.api.node.v1.RuntimeClass",
+    ),
+    Kind(
+        "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "poddisruptionbudget", True,
+        "io.k8s.api.policy.v1.PodDisruptionBudget", ("pdb",), (), (STATUS,), has_status=True, has_generation=True,
     ),
     Kind(
         "rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "clusterrole", False, RBAC + "ClusterRole",
@@ -194,6 +266,10 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", "volumeattachment", False,
         STORAGE + "VolumeAttachment", (), (), (STATUS,), has_status=True,
+    ),
+    Kind(
+        "storage.k8s.io", "v1", "VolumeAttributesClass", "volumeattributesclasses", "volumeattributesclass", False,
+        STORAGE + "VolumeAttributesClass", ("vac",),
     ),
 )  # fmt: skip
 
