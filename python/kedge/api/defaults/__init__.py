@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fields are when nobody says: kube-apiserver 1.36's defaults, per kind, in place.
+
+``apply`` changes a decoded object. Fields that a decision fills in (names, IPs, accounts) are not
+here: those are admission, in ``kedge.cluster.apiserver``.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+from kedge.api.defaults import pods, workloads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Object = dict[str, Any]
+
+
+def apply(group: str, resource: str, obj: Object) -> None:
+    """Fills in the defaults of an object."""
+    rule = _RULES.get((group, resource))
+    if rule is not None:
+        rule(obj)
+
+
+def _service(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    kind = spec.setdefault("type", "ClusterIP")
+    if spec.setdefault("sessionAffinity", "None") == "ClientIP":
+        affinity = spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {})
+        affinity.setdefault("timeoutSeconds", 10800)
+    elif spec["sessionAffinity"] == "None":
+        spec.pop("sessionAffinityConfig", None)
+    for port in spec.get("ports", ()):
+        port.setdefault("protocol", "TCP")
+        port.setdefault("targetPort", port.get("port", 0))
+    if kind != "ExternalName":
+        spec.setdefault("internalTrafficPolicy", "Cluster")
+    if kind in ("NodePort", "LoadBalancer"):
+        spec.setdefault("externalTrafficPolicy", "Cluster")
+    if kind == "LoadBalancer":
+        spec.setdefault("allocateLoadBalancerNodePorts", True)
+    obj.setdefault("status", {}).setdefault("loadBalancer", {})
+
+
+def _secret(obj: Object) -> None:
+    obj.setdefault("type", "Opaque")
+    plain = obj.pop("stringData", None)
+    if plain:
+        data = obj.setdefault("data", {})
+        for key, value in plain.items():
+            data[key] = base64.b64encode(value.encode()).decode()
+
+
+def _namespace(obj: Object) -> None:
+    obj.setdefault("status", {}).setdefault("phase", "Active")
+    labels = obj["metadata"].setdefault("labels", {})
+    if obj["metadata"].get("name"):
+        labels["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
+
+
+def _node(obj: Object) -> None:
+    obj.setdefault("spec", {})
+    status = obj.setdefault("status", {})
+    if "capacity" in status:
+        status.setdefault("allocatable", dict(status["capacity"]))
+
+
+def _claim(obj: Object) -> None:
+    pods.claim_spec(obj.setdefault("spec", {}))
+    obj.setdefault("status", {}).setdefault("phase", "Pending")
+
+
+def _volume_object(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
+    spec.setdefault("volumeMode", "Filesystem")
+    if "hostPath" in spec:
+        spec["hostPath"].setdefault("type", "")
+    obj.setdefault("status", {}).setdefault("phase", "Pending")
+
+
+def _storage_class(obj: Object) -> None:
+    obj.setdefault("reclaimPolicy", "Delete")
+    obj.setdefault("volumeBindingMode", "Immediate")
+
+
+def _csi_driver(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    for field, value in (
+        ("attachRequired", True),
+        ("fsGroupPolicy", "ReadWriteOnceWithFSType"),
+        ("podInfoOnMount", False),
+        ("requiresRepublish", False),
+        ("seLinuxMount", False),
+        ("storageCapacity", False),
+    ):
+        spec.setdefault(field, value)
+    spec.setdefault("volumeLifecycleModes", ["Persistent"])
+
+
+def _priority_class(obj: Object) -> None:
+    obj.setdefault("preemptionPolicy", "PreemptLowerPriority")
+
+
+def _binding(obj: Object) -> None:
+    """The group of a role is the only one there is; subjects are found by their kind."""
+    group = "rbac.authorization.k8s.io"
+    if "roleRef" in obj and not obj["roleRef"].get("apiGroup"):
+        obj["roleRef"]["apiGroup"] = group
+    for subject in obj.get("subjects") or ():
+        if subject.get("kind") in ("Group", "User"):
+            subject.setdefault("apiGroup", group)
+
+
+def _endpoint_slice(obj: Object) -> None:
+    for port in obj.get("ports") or ():
+        port.setdefault("name", "")
+        port.setdefault("protocol", "TCP")
+
+
+_RULES: dict[tuple[str, str], Callable[[Object], None]] = {
+    ("", "pods"): pods.pod,
+    ("", "services"): _service,
+    ("", "secrets"): _secret,
+    ("", "namespaces"): _namespace,
+    ("", "nodes"): _node,
+    ("", "persistentvolumeclaims"): _claim,
+    ("", "persistentvolumes"): _volume_object,
+    ("discovery.k8s.io", "endpointslices"): _endpoint_slice,
+    ("rbac.authorization.k8s.io", "clusterrolebindings"): _binding,
+    ("rbac.authorization.k8s.io", "rolebindings"): _binding,
+    ("scheduling.k8s.io", "priorityclasses"): _priority_class,
+    ("storage.k8s.io", "csidrivers"): _csi_driver,
+    ("storage.k8s.io", "storageclasses"): _storage_class,
+    ("apps", "deployments"): workloads.deployment,
+    ("apps", "replicasets"): workloads.replica_set,
+    ("apps", "daemonsets"): workloads.daemon_set,
+}
