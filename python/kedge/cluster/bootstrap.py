@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
-from kedge.cluster.apiserver import priorities
+from kedge.cluster.apiserver.admission import priority
 from kedge.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ async def prepare(registry: Registry, port: int) -> None:
     await _ensure(
         registry, ObjectKey("", "services", "default", "kubernetes"), _service(registry, port)
     )
-    for name, (value, description) in priorities.SYSTEM.items():
-        key = ObjectKey(priorities.GROUP, priorities.RESOURCE, "", name)
+    for name, (value, description) in priority.SYSTEM.items():
+        key = ObjectKey(priority.GROUP, priority.RESOURCE, "", name)
         body = {"metadata": {"name": name}, "value": value, "description": description}
         await _ensure(registry, key, body)
     await _ensure(

@@ -129,7 +129,7 @@ class Dispatcher:
         return answer(result, 200, options)
 
     async def _delete(self, kind: Kind, key: ObjectKey, request: Request, query: Query) -> Response:
-        options = _delete_options(request, query)
+        options, how = _delete_options(request, query), _options(request, query)
         if not request.name:
             if "deletecollection" not in kind.verbs:
                 raise failures.unsupported(kind, "deletecollection")
@@ -138,15 +138,16 @@ class Dispatcher:
                 kind.resource,
                 request.namespace,
                 options,
+                how,
                 labels=query.get("labelSelector", ""),
                 fields=query.get("fieldSelector", ""),
             )
-            return answer(_success(), 200)
-        obj, gone = await self._registry.remove(key, options)
+            return answer(_success(), 200, how)
+        obj, gone = await self._registry.remove(key, options, how)
         if not gone or (kind.resource == "pods" and not kind.group):
-            return answer(obj, 200)
+            return answer(obj, 200, how)
         details = failures.details(kind, key.name)
-        return answer(_success({**details, "uid": obj["metadata"].get("uid", "")}), 200)
+        return answer(_success({**details, "uid": obj["metadata"].get("uid", "")}), 200, how)
 
     async def _scale(self, key: ObjectKey, request: Request, query: Query) -> Response:
         if request.method == "GET":
@@ -167,8 +168,9 @@ class Dispatcher:
                 patched = patches.apply(scale_of(obj), parse(request.body), content_type, None)
                 return _replicas(patched)
 
-        obj = await self._registry.scale(key, change, version, _options(request, query))
-        return answer(scale_of(obj), 200)
+        options = _options(request, query)
+        obj = await self._registry.scale(key, change, version, options)
+        return answer(scale_of(obj), 200, options)
 
     async def _bind(self, request: Request, query: Query) -> Response:
         body = document(request)

@@ -204,19 +204,27 @@ class Registry:
         """Changes an object's status; the patch is of the whole object."""
         return await self.patch(key, patch, content_type, subresource="status")
 
-    async def delete(self, key: ObjectKey, options: Object | DeleteOptions | None = None) -> bool:
+    async def delete(
+        self,
+        key: ObjectKey,
+        options: Object | DeleteOptions | None = None,
+        how: WriteOptions = _PLAIN,
+    ) -> bool:
         """Deletes an object, or begins to; whether it is gone already."""
-        return (await self.remove(key, options))[1]
+        return (await self.remove(key, options, how))[1]
 
     async def remove(
-        self, key: ObjectKey, options: Object | DeleteOptions | None = None
+        self,
+        key: ObjectKey,
+        options: Object | DeleteOptions | None = None,
+        how: WriteOptions = _PLAIN,
     ) -> tuple[Object, bool]:
         """``delete`` that also gives the object, which may stay for finalizers or grace."""
         wanted = (
             options if isinstance(options, DeleteOptions) else DeleteOptions.read(options or {})
         )
         kind = _kind(key)
-        return await self._writes.remove(kind, key, wanted)
+        return await self._writes.remove(kind, key, wanted, how)
 
     async def delete_collection(
         self,
@@ -224,6 +232,7 @@ class Registry:
         resource: str,
         namespace: str,
         options: DeleteOptions,
+        how: WriteOptions = _PLAIN,
         *,
         labels: str = "",
         fields: str = "",
@@ -242,7 +251,7 @@ class Registry:
             )
             for row in page.items:
                 try:
-                    await self.delete(row.key, options)
+                    await self.delete(row.key, options, how)
                 except NotFound:
                     continue
             count += len(page.items)
@@ -287,7 +296,8 @@ class Registry:
             obj.setdefault("spec", {})["replicas"] = change(obj)
             return obj
 
-        return await self._writes.modify(kind, key, apply, Expected("", expected_version), options)
+        expected = Expected("", expected_version)
+        return await self._writes.modify(kind, key, apply, expected, options, subresource="scale")
 
     async def _patch_status(
         self, kind: Kind, key: ObjectKey, body: bytes, content_type: str, options: WriteOptions

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a write is carried out, whatever it changes.
 
-It is decided on what is stored, and again when somebody else was faster: prepare -> defaults -> admission ->
-validate -> one store transaction that expects the revision read.
+It is decided on what is stored, and again when somebody else was faster: prepare -> defaults -> admit ->
+validate (fields, then admission) -> one store transaction that expects the revision read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kedge.api import defaults, validation
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver import allocation, deletion, failures, strategies
 from kedge.cluster.apiserver.access import check_cloud
-from kedge.cluster.apiserver.admission import Admission
+from kedge.cluster.apiserver.admission import CREATE, DELETE, UPDATE, Admission, Write
 from kedge.errors import AlreadyExists, Conflict, NotFound
 from kedge.store import ABSENT, Op, delete, put
 
@@ -86,10 +86,12 @@ class Writes:
         key = ObjectKey(
             kind.group, kind.resource, metadata.get("namespace", ""), metadata.get("name", "")
         )
+        write = Write(CREATE, kind, key, obj, {}, options)
         if first:
-            await self._admission.create(kind, key, obj)
+            await self._admission.admit(write)
         validation.validate(kind, obj)
         self._guard(kind, obj, None, options)
+        await self._admission.validate(write)
         beside = self._allocator.complete(obj, None) if _is_service(kind) else []
         if options.dry_run:
             if self._store.get(key) is not None:
@@ -104,14 +106,16 @@ class Writes:
         return obj
 
     async def remove(
-        self, kind: Kind, key: ObjectKey, wanted: DeleteOptions
+        self, kind: Kind, key: ObjectKey, wanted: DeleteOptions, options: WriteOptions
     ) -> tuple[Object, bool]:
         """Deletes an object, or begins to; the object, and whether it is gone."""
-        self._admission.delete(kind, key)
         for _ in range(MAX_ATTEMPTS):
             value, revision = self._read(kind, key)
             obj: Object = orjson.loads(value)
             Expected(wanted.uid, wanted.resource_version).check(kind, key, obj["metadata"])
+            write = Write(DELETE, kind, key, {}, obj, options)
+            await self._admission.admit(write)
+            await self._admission.validate(write)
             before = orjson.dumps(obj)
             gone = deletion.begin(kind, obj, wanted, time.time())
             if wanted.dry_run:
@@ -141,7 +145,7 @@ class Writes:
             new = change(obj)
             if subresource == "finalize":
                 new = {**old, "spec": new.get("spec", {})}
-            elif subresource:
+            elif subresource and subresource != "scale":
                 new = strategies.narrow(subresource, new, old)
             else:
                 strategies.prepare_update(kind, new, old)
@@ -154,12 +158,16 @@ class Writes:
             expected.check(kind, key, old["metadata"])
             new = apply(orjson.loads(value), old)
             beside = self._allocator.complete(new, old) if _is_service(kind) else []
+            write = Write(UPDATE, kind, key, new, old, options, subresource)
+            await self._admission.admit(write)
             if new == old:
                 return old
             strategies.count_generation(kind, new, old)
-            validation.validate_update(kind, new, old, subresource)
-            self._admission.update(kind, key, new, old)
+            validation.validate_update(
+                kind, new, old, "" if subresource == "scale" else subresource
+            )
             self._guard(kind, new, old, options)
+            await self._admission.validate(write)
             if options.dry_run:
                 return new
             if deletion.is_finished(kind, new):

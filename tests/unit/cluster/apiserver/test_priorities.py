@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from kedge.api.keys import ObjectKey
-from kedge.cluster.apiserver import priorities
+from kedge.cluster.apiserver.admission import priority
 from kedge.errors import Forbidden
 
 KEY = ObjectKey("", "pods", "default", "p")
@@ -17,7 +17,7 @@ async def made(registry, **spec):
 
 
 async def has_class(registry, name, value, **fields):
-    key = ObjectKey(priorities.GROUP, priorities.RESOURCE, "", name)
+    key = ObjectKey(priority.GROUP, priority.RESOURCE, "", name)
     await registry.create(key, {"metadata": {"name": name}, "value": value, **fields})
 
 
@@ -49,19 +49,19 @@ async def test_a_class_must_exist_and_may_not_be_contradicted(registry):
 
 
 async def test_a_default_class_counts_from_when_it_is_written_until_it_is_removed(registry):
-    key = ObjectKey(priorities.GROUP, priorities.RESOURCE, "", "usual")
+    key = ObjectKey(priority.GROUP, priority.RESOURCE, "", "usual")
 
-    async def priority():
+    async def number():
         containers = [{"name": "c", "image": "i:1"}]
         body = {"metadata": {"generateName": "p-"}, "spec": {"containers": containers}}
         return (await registry.create(KEY._replace(name=""), body))["spec"]["priority"]
 
-    assert await priority() == 0
+    assert await number() == 0
     await has_class(registry, "usual", 7, globalDefault=True)
-    assert await priority() == 7
+    assert await number() == 7
     await registry.patch(key, {"globalDefault": False})
-    assert await priority() == 0
+    assert await number() == 0
     await registry.patch(key, {"globalDefault": True})
-    assert await priority() == 7
+    assert await number() == 7
     await registry.delete(key)
-    assert await priority() == 0
+    assert await number() == 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kedge.api.keys import ObjectKey
-from kedge.cluster.apiserver import failures
+from kedge.cluster.apiserver.admission.write import Plugin, Write, is_core
 
 if TYPE_CHECKING:
     from kedge.api.kinds import Kind
@@ -34,7 +34,7 @@ SYSTEM: dict[str, tuple[int, str]] = {
 """The classes that every cluster has: value and description."""
 
 
-class Priorities:
+class Priority(Plugin):
     """The admission of priorities. Default classes are read once, and again after a class was written.
 
     Args:
@@ -42,21 +42,27 @@ class Priorities:
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store)
         self._defaults: list[Object] | None = None
 
-    def forget(self) -> None:
-        """Reads the default classes again: one may have changed."""
-        self._defaults = None
+    def concerns(self, kind: Kind, subresource: str) -> bool:
+        """Whether it is a pod."""
+        return is_core(kind, "pods") and not subresource
 
-    def resolve(self, kind: Kind, key: ObjectKey, spec: Object) -> None:
+    def written(self, key: ObjectKey) -> None:
+        """Reads the default classes again when one may have changed."""
+        if (key.group, key.resource) == (GROUP, RESOURCE):
+            self._defaults = None
+
+    async def admit(self, write: Write) -> None:
         """Sets ``priority`` and ``preemptionPolicy`` of a new pod's spec.
 
         Raises:
             Forbidden: the class does not exist, or the pod asks for another number than its class has.
         """
+        spec = write.obj["spec"]
         name = spec.get("priorityClassName", "")
-        found = self._named(kind, key, name) if name else self._default()
+        found = self._named(write, name) if name else self._default()
         if found is not None and not name:
             spec["priorityClassName"] = found["metadata"]["name"]
         value = found.get("value", 0) if found is not None else 0
@@ -72,19 +78,19 @@ class Priorities:
                     f"{what} ({spec[field]}) must not be provided in pod spec; priority admission controller "
                     f"computed {wanted} from the given PriorityClass name"
                 )
-                raise failures.forbidden(kind, key.name, why)
+                raise write.forbidden(why)
 
-    def _named(self, kind: Kind, key: ObjectKey, name: str) -> Object:
-        found = self._store.get(ObjectKey(GROUP, RESOURCE, "", name))
+    def _named(self, write: Write, name: str) -> Object:
+        found = self.store.get(ObjectKey(GROUP, RESOURCE, "", name))
         if found is None:
-            raise failures.forbidden(kind, key.name, f"no PriorityClass with name {name} was found")
+            raise write.forbidden(f"no PriorityClass with name {name} was found")
         obj: Object = orjson.loads(found.value)
         return obj
 
     def _default(self) -> Object | None:
         """The global default with the lowest value, if there is one."""
         if self._defaults is None:
-            rows = self._store.list(GROUP, RESOURCE).items
+            rows = self.store.list(GROUP, RESOURCE).items
             marked = [row.value for row in rows if b'"globalDefault":true' in row.value]
             self._defaults = [orjson.loads(value) for value in marked]
         return min(self._defaults, key=lambda one: one.get("value", 0), default=None)
