@@ -251,12 +251,7 @@ fn source(object: &Value) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::super::tests::printed;
-    use super::*;
-
-    fn cells(group: &str, resource: &str, object: &Value) -> Vec<String> {
-        printed(group, resource, object).into_iter().map(|(_, cell)| cell).collect()
-    }
+    use super::super::tests::cells;
 
     #[test]
     fn a_node_shows_readiness_cordon_and_sorted_roles() {

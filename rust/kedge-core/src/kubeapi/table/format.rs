@@ -10,6 +10,9 @@ pub(super) const NONE: &str = "<none>";
 /// What stands for a time that is not there.
 pub(super) const UNKNOWN: &str = "<unknown>";
 
+/// What stands for a field that nobody set.
+pub(super) const UNSET: &str = "<unset>";
+
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
@@ -28,6 +31,28 @@ pub(super) fn text_or_none(object: &Value, pointer: &str) -> String {
 /// `text`, or `<none>` when it is empty.
 pub(super) fn or_none(text: String) -> String {
     if text.is_empty() { NONE.to_owned() } else { text }
+}
+
+/// The string at a JSON pointer, or another where there is none.
+pub(super) fn text_or<'a>(object: &'a Value, pointer: &str, other: &'a str) -> &'a str {
+    match text(object, pointer) {
+        "" => other,
+        found => found,
+    }
+}
+
+/// Whether the boolean at a JSON pointer is there and true.
+pub(super) fn flag(object: &Value, pointer: &str) -> bool {
+    object.pointer(pointer).and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// A number or a string as a person writes it: `2`, `50%`; another word where there is none.
+pub(super) fn scalar(object: &Value, pointer: &str, other: &str) -> String {
+    match object.pointer(pointer) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        _ => other.to_owned(),
+    }
 }
 
 /// The number at a JSON pointer, or zero.

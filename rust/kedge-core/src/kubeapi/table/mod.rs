@@ -6,8 +6,12 @@
 //! columns and words of Kubernetes' own, since scripts and people read them.
 
 mod basics;
+mod batch;
 mod format;
+mod network;
 mod pods;
+mod policy;
+mod storage;
 mod workloads;
 
 use serde::Serialize;
@@ -102,10 +106,44 @@ pub(super) fn printer(group: &str, resource: &str) -> &'static Printer {
         ("", "serviceaccounts") => &basics::SERVICE_ACCOUNTS,
         ("", "services") => &basics::SERVICES,
         ("" | "events.k8s.io", "events") => &basics::EVENTS,
-        ("coordination.k8s.io", "leases") => &basics::LEASES,
+        ("", "endpoints") => &network::ENDPOINTS,
+        ("", "persistentvolumeclaims") => &storage::CLAIMS,
+        ("", "persistentvolumes") => &storage::VOLUMES,
+        ("", "podtemplates") => &workloads::TEMPLATES,
+        ("", "replicationcontrollers") => &workloads::CONTROLLERS,
+        ("", "resourcequotas") => &policy::QUOTAS,
+        (
+            "admissionregistration.k8s.io",
+            "mutatingwebhookconfigurations" | "validatingwebhookconfigurations",
+        ) => &policy::WEBHOOKS,
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => &policy::POLICIES,
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
+            &policy::POLICY_BINDINGS
+        }
+        ("apps", "controllerrevisions") => &workloads::REVISIONS,
+        ("apps", "daemonsets") => &workloads::DAEMON_SETS,
         ("apps", "deployments") => &workloads::DEPLOYMENTS,
         ("apps", "replicasets") => &workloads::REPLICA_SETS,
-        ("apps", "daemonsets") => &workloads::DAEMON_SETS,
+        ("apps", "statefulsets") => &workloads::STATEFUL_SETS,
+        ("autoscaling", "horizontalpodautoscalers") => &policy::AUTOSCALERS,
+        ("batch", "cronjobs") => &batch::CRON_JOBS,
+        ("batch", "jobs") => &batch::JOBS,
+        ("certificates.k8s.io", "certificatesigningrequests") => &policy::SIGNING_REQUESTS,
+        ("coordination.k8s.io", "leases") => &basics::LEASES,
+        ("discovery.k8s.io", "endpointslices") => &network::SLICES,
+        ("networking.k8s.io", "ingressclasses") => &network::INGRESS_CLASSES,
+        ("networking.k8s.io", "ingresses") => &network::INGRESSES,
+        ("networking.k8s.io", "networkpolicies") => &network::POLICIES,
+        ("node.k8s.io", "runtimeclasses") => &policy::RUNTIME_CLASSES,
+        ("policy", "poddisruptionbudgets") => &policy::BUDGETS,
+        ("rbac.authorization.k8s.io", "clusterrolebindings" | "rolebindings") => &policy::BINDINGS,
+        ("scheduling.k8s.io", "priorityclasses") => &policy::PRIORITY_CLASSES,
+        ("storage.k8s.io", "csidrivers") => &storage::DRIVERS,
+        ("storage.k8s.io", "csinodes") => &storage::CSI_NODES,
+        ("storage.k8s.io", "csistoragecapacities") => &storage::CAPACITIES,
+        ("storage.k8s.io", "storageclasses") => &storage::CLASSES,
+        ("storage.k8s.io", "volumeattachments") => &storage::ATTACHMENTS,
+        ("storage.k8s.io", "volumeattributesclasses") => &storage::ATTRIBUTES_CLASSES,
         _ => &basics::ANY,
     }
 }
@@ -159,6 +197,11 @@ mod tests {
         names.zip(cells.iter().map(text)).collect()
     }
 
+    /// The cells alone.
+    pub(super) fn cells(group: &str, resource: &str, object: &Value) -> Vec<String> {
+        printed(group, resource, object).into_iter().map(|(_, cell)| cell).collect()
+    }
+
     #[test]
     fn a_row_carries_what_was_asked_of_the_object() {
         let stored =
@@ -187,10 +230,41 @@ mod tests {
             ("", "serviceaccounts"),
             ("", "services"),
             ("", "events"),
-            ("coordination.k8s.io", "leases"),
+            ("", "endpoints"),
+            ("", "persistentvolumeclaims"),
+            ("", "persistentvolumes"),
+            ("", "podtemplates"),
+            ("", "replicationcontrollers"),
+            ("", "resourcequotas"),
+            ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+            ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+            ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+            ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+            ("apps", "controllerrevisions"),
+            ("apps", "daemonsets"),
             ("apps", "deployments"),
             ("apps", "replicasets"),
-            ("apps", "daemonsets"),
+            ("apps", "statefulsets"),
+            ("autoscaling", "horizontalpodautoscalers"),
+            ("batch", "cronjobs"),
+            ("batch", "jobs"),
+            ("certificates.k8s.io", "certificatesigningrequests"),
+            ("coordination.k8s.io", "leases"),
+            ("discovery.k8s.io", "endpointslices"),
+            ("networking.k8s.io", "ingressclasses"),
+            ("networking.k8s.io", "ingresses"),
+            ("networking.k8s.io", "networkpolicies"),
+            ("node.k8s.io", "runtimeclasses"),
+            ("policy", "poddisruptionbudgets"),
+            ("rbac.authorization.k8s.io", "clusterrolebindings"),
+            ("rbac.authorization.k8s.io", "rolebindings"),
+            ("scheduling.k8s.io", "priorityclasses"),
+            ("storage.k8s.io", "csidrivers"),
+            ("storage.k8s.io", "csinodes"),
+            ("storage.k8s.io", "csistoragecapacities"),
+            ("storage.k8s.io", "storageclasses"),
+            ("storage.k8s.io", "volumeattachments"),
+            ("storage.k8s.io", "volumeattributesclasses"),
             ("x", "unknowns"),
         ] {
             assert!(!printed(group, resource, &json!({})).is_empty());
