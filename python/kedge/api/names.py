@@ -16,6 +16,8 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-
 _QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
+_PORT = re.compile(r"[-a-z0-9]+")
+_PATH = re.compile(r"[0-9A-Za-z/\-._~%!$&'()*+,;=:]+")
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 LABEL_RULE = (
@@ -103,6 +105,35 @@ def config_key(key: str) -> str:
     if key in (".", "..") or key.startswith(".."):
         return "must not be '.' or start with '..'"
     return "" if _CONFIG_KEY.fullmatch(key) else CONFIG_KEY_RULE
+
+
+def port(name: str) -> str:
+    """A port's name (RFC 6335)."""
+    if len(name) > 15:
+        return "must be no more than 15 characters"
+    if not _PORT.fullmatch(name):
+        return "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
+    if not any(mark.isalpha() for mark in name):
+        return "must contain at least one letter (a-z)"
+    if "--" in name:
+        return "must not contain consecutive hyphens"
+    if name[0] == "-" or name[-1] == "-":
+        return "must not begin or end with a hyphen"
+    return ""
+
+
+def domain_path(name: str) -> str:
+    """A name within a domain: ``example.com/name``."""
+    domain, _, path = name.partition("/")
+    if not domain or not path:
+        return 'must be a domain-prefixed path (such as "acme.io/foo")'
+    if complaint := subdomain(domain):
+        return complaint
+    return (
+        ""
+        if _PATH.fullmatch(path)
+        else f"Invalid path (regex used for validation is '{_PATH.pattern}')"
+    )
 
 
 def path_segment(name: str) -> str:

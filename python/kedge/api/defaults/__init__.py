@@ -121,8 +121,30 @@ def _endpoint_slice(obj: Object) -> None:
         port.setdefault("protocol", "TCP")
 
 
+def _network_policy(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("podSelector", {})
+    if not spec.get("policyTypes"):
+        spec["policyTypes"] = ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
+    for direction in ("ingress", "egress"):
+        for rule in spec.get(direction, ()):
+            for port in rule.get("ports", ()):
+                port.setdefault("protocol", "TCP")
+
+
+def _ingress_class(obj: Object) -> None:
+    parameters = obj.get("spec", {}).get("parameters")
+    if parameters is not None:
+        parameters.setdefault("scope", "Cluster")
+
+
+def _pod_template(obj: Object) -> None:
+    pods.pod_spec(obj.setdefault("template", {}).setdefault("spec", {}))
+
+
 _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "pods"): pods.pod,
+    ("", "podtemplates"): _pod_template,
     ("", "services"): _service,
     ("", "secrets"): _secret,
     ("", "namespaces"): _namespace,
@@ -130,6 +152,8 @@ _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "persistentvolumeclaims"): _claim,
     ("", "persistentvolumes"): _volume_object,
     ("discovery.k8s.io", "endpointslices"): _endpoint_slice,
+    ("networking.k8s.io", "ingressclasses"): _ingress_class,
+    ("networking.k8s.io", "networkpolicies"): _network_policy,
     ("rbac.authorization.k8s.io", "clusterrolebindings"): _binding,
     ("rbac.authorization.k8s.io", "rolebindings"): _binding,
     ("scheduling.k8s.io", "priorityclasses"): _priority_class,
