@@ -26,6 +26,7 @@ RESOURCES = {
     "leases": "coordination.k8s.io",
     "storageclasses": "storage.k8s.io",
     "csidrivers": "storage.k8s.io",
+    "endpointslices": "discovery.k8s.io",
     "volumeattachments": "storage.k8s.io",
 }
 CLUSTER_SCOPED = {

@@ -121,6 +121,12 @@ class TestKubelet:
         now = text_of(time.time())
         others = [c for c in stored["status"].get("conditions") or [] if c["type"] != "Ready"]
         ready = {"type": "Ready", "status": "True", "lastTransitionTime": now}
-        status = {"phase": "Running", "conditions": [*others, ready]}
+        address = f"10.244.{len(self.started) // 250}.{len(self.started) % 250 + 1}"
+        status = {
+            "phase": "Running",
+            "conditions": [*others, ready],
+            "podIP": address,
+            "podIPs": [{"ip": address}],
+        }
         patch = {"metadata": {"uid": pod.uid}, "status": status}
         await self._registry.patch(key, patch, MERGE, subresource="status")

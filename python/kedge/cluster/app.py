@@ -19,7 +19,7 @@ from kedge.cluster.apiserver.registry import Registry
 from kedge.cluster.apiserver.reviews import Reviews
 from kedge.cluster.apiserver.server import Server, ServerConfig
 from kedge.cluster.apiserver.tokens import Tokens
-from kedge.cluster.config import split_address
+from kedge.cluster.config import outward_address, split_address
 from kedge.cluster.controllers import Config as ControllersConfig
 from kedge.cluster.controllers import all_controllers
 from kedge.cluster.machinery.client import Client
@@ -84,9 +84,10 @@ async def _start(
     informer = Informer(store)
     client = Client(registry, informer)
     group.create_task(informer.run())
-    for component in all_controllers(
-        client, informer, ControllersConfig(ca_pem=pki.ca.certificate)
-    ):
+    settings = ControllersConfig(
+        ca_pem=pki.ca.certificate, address=outward_address(host), port=server.port
+    )
+    for component in all_controllers(client, informer, settings):
         group.create_task(component.run())
     group.create_task(Scheduler(client, informer).run())
     log.info("the API server listens", extra={"address": address})

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -73,6 +74,27 @@ class ClusterConfig:
                 raise ValueError(
                     f"nodeDomain: got: {got!r}, wanted: one without {own!r}, the API server's name"
                 )
+
+
+def outward_address(host: str) -> str:
+    """The address that others can reach this machine at; empty if there is none.
+
+    It is ``host``, unless that is every address or one that only this machine can use: then
+    the one that packets to elsewhere leave from. None is sent.
+    """
+    address = ipaddress.ip_address(host)
+    if not address.is_unspecified and not address.is_loopback:
+        return str(address)
+    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((elsewhere, 9))
+            except OSError:
+                continue
+            found = ipaddress.ip_address(probe.getsockname()[0])
+        if not (found.is_unspecified or found.is_loopback or found.is_link_local):
+            return str(found)
+    return ""
 
 
 def split_address(listen: str) -> tuple[str, int]:

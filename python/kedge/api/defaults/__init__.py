@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from kedge.api.defaults import pods, workloads
+from kedge.api.defaults import pods, services, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,26 +23,6 @@ def apply(group: str, resource: str, obj: Object) -> None:
     rule = _RULES.get((group, resource))
     if rule is not None:
         rule(obj)
-
-
-def _service(obj: Object) -> None:
-    spec = obj.setdefault("spec", {})
-    kind = spec.setdefault("type", "ClusterIP")
-    if spec.setdefault("sessionAffinity", "None") == "ClientIP":
-        affinity = spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {})
-        affinity.setdefault("timeoutSeconds", 10800)
-    elif spec["sessionAffinity"] == "None":
-        spec.pop("sessionAffinityConfig", None)
-    for port in spec.get("ports", ()):
-        port.setdefault("protocol", "TCP")
-        port.setdefault("targetPort", port.get("port", 0))
-    if kind != "ExternalName":
-        spec.setdefault("internalTrafficPolicy", "Cluster")
-    if kind in ("NodePort", "LoadBalancer"):
-        spec.setdefault("externalTrafficPolicy", "Cluster")
-    if kind == "LoadBalancer":
-        spec.setdefault("allocateLoadBalancerNodePorts", True)
-    obj.setdefault("status", {}).setdefault("loadBalancer", {})
 
 
 def _secret(obj: Object) -> None:
@@ -115,12 +95,6 @@ def _binding(obj: Object) -> None:
             subject.setdefault("apiGroup", group)
 
 
-def _endpoint_slice(obj: Object) -> None:
-    for port in obj.get("ports") or ():
-        port.setdefault("name", "")
-        port.setdefault("protocol", "TCP")
-
-
 def _network_policy(obj: Object) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("podSelector", {})
@@ -145,13 +119,14 @@ def _pod_template(obj: Object) -> None:
 _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "pods"): pods.pod,
     ("", "podtemplates"): _pod_template,
-    ("", "services"): _service,
+    ("", "endpoints"): services.endpoints,
+    ("", "services"): services.service,
     ("", "secrets"): _secret,
     ("", "namespaces"): _namespace,
     ("", "nodes"): _node,
     ("", "persistentvolumeclaims"): _claim,
     ("", "persistentvolumes"): _volume_object,
-    ("discovery.k8s.io", "endpointslices"): _endpoint_slice,
+    ("discovery.k8s.io", "endpointslices"): services.endpoint_slice,
     ("networking.k8s.io", "ingressclasses"): _ingress_class,
     ("networking.k8s.io", "networkpolicies"): _network_policy,
     ("rbac.authorization.k8s.io", "clusterrolebindings"): _binding,

@@ -94,6 +94,7 @@ _RULES: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     ("", "pods"): pods.validate,
     ("", "services"): services.validate,
     ("", "configmaps"): config.validate_config_map,
+    ("", "endpoints"): endpoints.validate_endpoints,
     ("", "secrets"): config.validate_secret,
     ("", "events"): config.validate_event,
     ("", "nodes"): nodes.validate,

@@ -54,6 +54,10 @@ class Problems:
         """Too many bytes."""
         self._add("FieldValueTooLong", path, f"Too long: may not be more than {limit} bytes")
 
+    def too_many(self, path: str, count: int, limit: int) -> None:
+        """More elements than there may be."""
+        self._add("FieldValueTooMany", path, f"Too many: {count}: must have at most {limit} items")
+
     def choice(self, path: str, value: Any, allowed: Iterable[str]) -> None:
         """Notes a value that is not one of ``allowed``; a missing one is required."""
         options = tuple(allowed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kedge.api import endpoints
 from kedge.api.meta import new_uid, timestamp
 from kedge.api.validation import pods
 
@@ -153,12 +154,40 @@ def _update_namespace(new: Object, old: Object) -> None:
     new["spec"] = old.get("spec", {})
 
 
+def _create_slice(obj: Object) -> None:
+    obj["metadata"]["generation"] = 1
+
+
+def _update_slice(new: Object, old: Object) -> None:
+    """Slices have no spec: what is not their metadata, and their labels and annotations, count."""
+    before = old["metadata"].get("generation", 1)
+    new["metadata"]["generation"] = before if _counted(new) == _counted(old) else before + 1
+
+
+def _counted(obj: Object) -> Object:
+    metadata = obj["metadata"]
+    kept = {
+        name: value
+        for name, value in metadata.items()
+        if name not in ("generation", "managedFields", "resourceVersion")
+    }
+    return {**obj, "metadata": kept}
+
+
+def canonicalize(kind: Kind, obj: Object) -> None:
+    """Writes a valid object in the one form in which two of its kind can be compared."""
+    if kind.resource == "endpoints" and not kind.group and obj.get("subsets"):
+        obj["subsets"] = endpoints.repack(obj["subsets"])
+
+
 _CREATE: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "pods"): _create_pod,
     ("", "namespaces"): _create_namespace,
     ("", "persistentvolumeclaims"): _create_claim,
     ("", "persistentvolumes"): _create_volume,
+    ("discovery.k8s.io", "endpointslices"): _create_slice,
 }
 _UPDATE: dict[tuple[str, str], Callable[[Object, Object], None]] = {
     ("", "namespaces"): _update_namespace,
+    ("discovery.k8s.io", "endpointslices"): _update_slice,
 }

@@ -90,6 +90,7 @@ class Writes:
         if first:
             await self._admission.admit(write)
         validation.validate(kind, obj)
+        strategies.canonicalize(kind, obj)
         self._guard(kind, obj, None, options)
         await self._admission.validate(write)
         beside = self._allocator.complete(obj, None) if _is_service(kind) else []
@@ -166,6 +167,7 @@ class Writes:
             validation.validate_update(
                 kind, new, old, "" if subresource == "scale" else subresource
             )
+            strategies.canonicalize(kind, new)
             self._guard(kind, new, old, options)
             await self._admission.validate(write)
             if options.dry_run:

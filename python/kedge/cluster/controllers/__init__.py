@@ -14,13 +14,16 @@ from kedge.cluster.controllers.attachments import plan as attaching
 from kedge.cluster.controllers.attachments.controller import Attachments
 from kedge.cluster.controllers.daemon_sets.controller import DaemonSets
 from kedge.cluster.controllers.deployments.controller import Deployments
+from kedge.cluster.controllers.endpoints.controller import EndpointsController
 from kedge.cluster.controllers.garbage import Garbage
+from kedge.cluster.controllers.kubernetes_service import KubernetesService
 from kedge.cluster.controllers.namespaces import Namespaces
 from kedge.cluster.controllers.nodes.controller import Nodes
 from kedge.cluster.controllers.nodes.health import GRACE_SECONDS
 from kedge.cluster.controllers.pod_garbage import ORPHAN_SECONDS, TERMINATED_LIMIT, PodGarbage
 from kedge.cluster.controllers.replica_sets import ReplicaSets
 from kedge.cluster.controllers.service_accounts import ServiceAccounts
+from kedge.cluster.controllers.slice_mirroring.controller import SliceMirroring
 from kedge.cluster.controllers.volumes.controller import Volumes
 from kedge.cluster.machinery.events import Recorder
 
@@ -50,6 +53,10 @@ class Config:
     """Finished pods kept in all."""
     force_detach_seconds: float = attaching.FORCE_SECONDS
     """How long a node out of reach holds up detaching what it has in use and no pod needs."""
+    address: str = ""
+    """Where pods reach the API server; empty if there is no such address."""
+    port: int = 0
+    """At which port they do."""
 
 
 def all_controllers(client: Client, informer: Informer, config: Config) -> list[Component]:
@@ -61,10 +68,15 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
         config: their settings.
     """
     recorder = Recorder(client, "kedge-controllers")
+    own = (
+        [KubernetesService(client, informer, config.address, config.port)] if config.address else []
+    )
     return [
         recorder,
         Deployments(client, informer, recorder),
         DaemonSets(client, informer, recorder),
+        EndpointsController(client, informer),
+        *own,
         Nodes(client, informer, recorder, grace_seconds=config.node_grace_seconds),
         Namespaces(client, informer),
         Garbage(client, informer),
@@ -76,6 +88,7 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
         ),
         ReplicaSets(client, informer, recorder),
         ServiceAccounts(client, informer, config.ca_pem),
+        SliceMirroring(client, informer, recorder),
         Volumes(client, informer, recorder),
         Attachments(client, informer, recorder, force_seconds=config.force_detach_seconds),
     ]

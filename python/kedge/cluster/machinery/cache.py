@@ -7,10 +7,11 @@ record before and after; ``None`` stands for "was not there" and "is gone".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from kedge.cluster.machinery.records import Key, Pod, Workload
+from kedge.cluster.machinery.services import Service, Slice
 from kedge.cluster.machinery.storage import Attachment
 
 
@@ -120,6 +121,7 @@ class PodCache(Cache[Pod]):
         self._by_owner: _Index[Pod] = _Index()
         self._by_node: _Index[Pod] = _Index()
         self._strays: _Index[Pod] = _Index()
+        self._by_namespace: _Index[Pod] = _Index()
         self._by_claim: dict[Key, dict[Key, Pod]] = {}
 
     def using(self, claim: Key) -> list[Pod]:
@@ -134,6 +136,10 @@ class PodCache(Cache[Pod]):
         """The pods bound to that node."""
         return self._by_node.of(name)
 
+    def within(self, namespace: str) -> list[Pod]:
+        """The pods of a namespace."""
+        return self._by_namespace.of(namespace)
+
     def strays(self, namespace: str) -> list[Pod]:
         """The pods of a namespace that nothing controls."""
         return self._strays.of(namespace)
@@ -146,6 +152,8 @@ class PodCache(Cache[Pod]):
         self._by_owner.move(_owner_uid(old), _owner_uid(new), key, new)
         self._by_node.move(old.node if old else "", new.node if new else "", key, new)
         self._strays.move(_stray(old), _stray(new), key, new)
+        space = pod.namespace
+        self._by_namespace.move(space if old else "", space if new else "", key, new)
         if pod.claims:
             self._index_claims(pod, new)
 
@@ -187,6 +195,41 @@ class WorkloadCache(Cache[Workload]):
         self._by_namespace.move(space if old else "", space if new else "", workload.key, new)
 
 
+class ServiceCache(Cache[Service]):
+    """Services, also by namespace."""
+
+    def __init__(self, decode: Callable[[bytes, int], Service]) -> None:
+        super().__init__(decode)
+        self._by_namespace: _Index[Service] = _Index()
+
+    def selecting(self, namespace: str, labels: Mapping[str, str]) -> list[Service]:
+        """The Services of a namespace that select those labels."""
+        return [one for one in self._by_namespace.of(namespace) if one.selects(labels)]
+
+    def _index(self, old: Service | None, new: Service | None) -> None:
+        service = new or old
+        if service is not None:
+            space = service.namespace
+            self._by_namespace.move(space if old else "", space if new else "", service.key, new)
+
+
+class SliceCache(Cache[Slice]):
+    """EndpointSlices, also by the Service that they are of."""
+
+    def __init__(self, decode: Callable[[bytes, int], Slice]) -> None:
+        super().__init__(decode)
+        self._by_service: _Index[Slice] = _Index()
+
+    def of_service(self, namespace: str, name: str) -> list[Slice]:
+        """The slices of a Service, whoever manages them."""
+        return self._by_service.of(f"{namespace}/{name}")
+
+    def _index(self, old: Slice | None, new: Slice | None) -> None:
+        one = new or old
+        if one is not None:
+            self._by_service.move(_service_of(old), _service_of(new), one.key, new)
+
+
 class AttachmentCache(Cache[Attachment]):
     """Attachments, also by node and by volume."""
 
@@ -214,6 +257,10 @@ class AttachmentCache(Cache[Attachment]):
 
 def _owner_uid(record: Pod | Workload | None) -> str:
     return record.owner.uid if record is not None and record.owner is not None else ""
+
+
+def _service_of(one: Slice | None) -> str:
+    return f"{one.namespace}/{one.service}" if one is not None and one.service else ""
 
 
 def _stray(pod: Pod | None) -> str:

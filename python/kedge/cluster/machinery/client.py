@@ -51,6 +51,13 @@ class Client:
         finally:
             self._informer.wrote()
 
+    async def update(self, key: ObjectKey, body: Object) -> Object:
+        """Replaces an object; a resourceVersion in it must be the current one."""
+        try:
+            return await self._registry.update(key, body)
+        finally:
+            self._informer.wrote()
+
     async def patch(self, key: ObjectKey, patch: Object) -> Object:
         """Merges ``patch`` into an object."""
         try:

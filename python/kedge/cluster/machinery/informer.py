@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kedge.cluster.machinery import records, storage
-from kedge.cluster.machinery.cache import AttachmentCache, Cache, PodCache, WorkloadCache
+from kedge.cluster.machinery import records, services, storage
+from kedge.cluster.machinery.cache import (
+    AttachmentCache,
+    Cache,
+    PodCache,
+    ServiceCache,
+    SliceCache,
+    WorkloadCache,
+)
 from kedge.errors import Gone
 
 if TYPE_CHECKING:
@@ -54,6 +61,9 @@ class Informer:
         self.classes: Cache[storage.StorageClass] = Cache(storage.class_of)
         self.drivers: Cache[storage.Driver] = Cache(storage.driver_of)
         self.attachments = AttachmentCache(storage.attachment_of)
+        self.services = ServiceCache(services.service_of)
+        self.slices = SliceCache(services.slice_of)
+        self.endpoints: Cache[services.Endpoints] = Cache(services.endpoints_of)
         self._caches: dict[tuple[str, str], Cache[Any]] = {
             ("", "nodes"): self.nodes,
             ("", "namespaces"): self.namespaces,
@@ -67,6 +77,9 @@ class Informer:
             ("", "persistentvolumes"): self.volumes,
             ("", "persistentvolumeclaims"): self.claims,
             ("", "pods"): self.pods,
+            ("", "services"): self.services,
+            ("", "endpoints"): self.endpoints,
+            (services.GROUP, services.SLICES): self.slices,
         }
         self._event_watchers: list[EventWatcher] = []
         self._synced = asyncio.Event()

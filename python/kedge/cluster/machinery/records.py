@@ -8,6 +8,7 @@ pod forgets what only the scheduler reads. That is what keeps ten thousand pods 
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
@@ -80,6 +81,14 @@ def shared_labels(values: dict[str, str] | None) -> Labels:
     return _shared.labels(values)
 
 
+class NamedPort(NamedTuple):
+    """A port that a container has a name for."""
+
+    name: str
+    protocol: str
+    number: int
+
+
 class Pod(Struct, weakref=False):
     """A pod as controllers and the scheduler see it."""
 
@@ -108,6 +117,12 @@ class Pod(Struct, weakref=False):
     """The reason of a False PodScheduled condition."""
     claims: tuple[str, ...] = ()
     """The claims that its volumes use; ephemeral ones are made for it and named after both."""
+    addresses: tuple[str, ...] = ()
+    """Its IP addresses."""
+    named_ports: tuple[NamedPort, ...] = ()
+    """Of containers that run beside each other, in the order in which a name is looked up."""
+    host: tuple[str, str] = ("", "")
+    """``hostname`` and ``subdomain``."""
 
     @property
     def key(self) -> Key:
@@ -250,6 +265,30 @@ def _host_ports(spec: wire.PodSpec) -> tuple[HostPort, ...]:
     )
 
 
+@lru_cache(maxsize=1024)
+def _one(ports: tuple[NamedPort, ...]) -> tuple[NamedPort, ...]:
+    """One instance per equal ports, as replicas have."""
+    return ports
+
+
+def _named_ports(spec: wire.PodSpec) -> tuple[NamedPort, ...]:
+    sidecars = (one for one in spec.init_containers or () if one.restart_policy == "Always")
+    return _one(
+        tuple(
+            NamedPort(port.name, port.protocol or "TCP", port.container_port)
+            for container in (*spec.containers, *sidecars)
+            for port in container.ports or ()
+            if port.name
+        )
+    )
+
+
+def _addresses(status: wire.PodStatus) -> tuple[str, ...]:
+    if status.pod_ips:
+        return tuple(one.ip for one in status.pod_ips if one.ip)
+    return (status.pod_ip,) if status.pod_ip else ()
+
+
 _pods = msgspec.json.Decoder(wire.PodObject)
 _nodes = msgspec.json.Decoder(wire.NodeObject)
 _workloads = msgspec.json.Decoder(wire.WorkloadObject)
@@ -295,6 +334,9 @@ def pod_of(value: bytes, version: int) -> Pod:
             else ""
         ),
         claims=_claims(metadata.name, spec),
+        addresses=_addresses(status),
+        named_ports=_named_ports(spec),
+        host=(spec.hostname, spec.subdomain or "") if spec.hostname else ("", ""),
     )
 
 

@@ -154,6 +154,8 @@ class SpreadConstraint(Struct, frozen=True, rename="camel"):
 class ContainerPort(Struct, rename="camel"):
     """One port of a container."""
 
+    name: str | None = None
+    container_port: int = 0
     host_port: int | None = None
     protocol: str | None = None
     host_ip: str | None = field(default=None, name="hostIP")
@@ -215,6 +217,8 @@ class PodSpec(Struct, rename="camel"):
     overhead: dict[str, Quantity] | None = None
     scheduling_gates: tuple[SchedulingGate, ...] | None = None
     volumes: tuple[PodVolume, ...] | None = None
+    hostname: str | None = None
+    subdomain: str | None = None
 
 
 class ContainerStatus(Struct, rename="camel"):
@@ -226,10 +230,18 @@ class ContainerStatus(Struct, rename="camel"):
     allocated_resources: dict[str, Quantity] | None = None
 
 
+class PodAddress(Struct):
+    """One entry of a Pod's ``status.podIPs``."""
+
+    ip: str = ""
+
+
 class PodStatus(Struct, rename="camel"):
     """``status`` of a Pod."""
 
     phase: str | None = None
+    pod_ip: str | None = field(default=None, name="podIP")
+    pod_ips: tuple[PodAddress, ...] | None = field(default=None, name="podIPs")
     conditions: tuple[Condition, ...] | None = None
     container_statuses: tuple[ContainerStatus, ...] | None = None
     init_container_statuses: tuple[ContainerStatus, ...] | None = None
