@@ -10,6 +10,7 @@ import os
 import re
 from functools import lru_cache
 
+_PORT_MARKS = re.compile(r"[-a-z0-9]+")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -61,7 +62,7 @@ def label(name: str) -> str:
 
 @lru_cache(maxsize=512)
 def label_1035(name: str) -> str:
-    """A DNS label that starts with a letter, as of Services."""
+    """A DNS label that starts with a letter."""
     if len(name) > 63:
         return "must be no more than 63 characters"
     return "" if _LABEL_1035.fullmatch(name) else LABEL_1035_RULE
@@ -96,6 +97,21 @@ def label_value(value: str) -> str:
     if len(value) > 63:
         return "must be no more than 63 characters"
     return "" if _VALUE.fullmatch(value) else VALUE_RULE
+
+
+def port_name(name: str) -> list[str]:
+    """A port's name (RFC 6335); everything that is wrong with it."""
+    rules = (
+        (len(name) > 15, "must be no more than 15 characters"),
+        (
+            not _PORT_MARKS.fullmatch(name),
+            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)",
+        ),
+        (not any("a" <= mark <= "z" for mark in name), "must contain at least one letter (a-z)"),
+        ("--" in name, "must not contain consecutive hyphens"),
+        (name.strip("-") != name, "must not begin or end with a hyphen"),
+    )
+    return [complaint for is_broken, complaint in rules if is_broken]
 
 
 def config_key(key: str) -> str:

@@ -28,7 +28,8 @@ class ClusterConfig:
         names: further DNS names and IP addresses that clients reach the API server by.
         node_domain: the API server answers at NODE.DOMAIN as the kubelet of that node, for who reads nodes'
             addresses; a wildcard DNS record leads there. None if not given.
-        service_cidr: the range of the Services' cluster IPs; fixed once there are Services.
+        service_cidr: the range of the Services' cluster IPs, or two, one of each family, with a comma between them; fixed
+            once there are Services.
         issuer: who ServiceAccount tokens say they are from; changing it ends all of them.
         event_ttl_seconds: how long Events are kept after they were last seen.
         history: how many changes a watch can look back.
@@ -54,16 +55,22 @@ class ClusterConfig:
         split_address(self.listen)
         if self.node_domain:
             self._check_node_domain()
-        try:
-            network = ipaddress.ip_network(self.service_cidr)
-        except ValueError:
-            raise ValueError(
-                f"serviceCidr: got: {self.service_cidr!r}, wanted: a network such as 10.96.0.0/16"
-            ) from None
-        if network.num_addresses < 8:
-            raise ValueError(
-                f"serviceCidr: got: {self.service_cidr!r}, wanted: at least 8 addresses"
-            )
+        self._check_service_cidr()
+
+    def _check_service_cidr(self) -> None:
+        got, seen = self.service_cidr, set()
+        for cidr in got.split(","):
+            try:
+                network = ipaddress.ip_network(cidr.strip())
+            except ValueError:
+                raise ValueError(
+                    f"serviceCidr: got: {got!r}, wanted: a network such as 10.96.0.0/16"
+                ) from None
+            if network.num_addresses < 8:
+                raise ValueError(f"serviceCidr: got: {got!r}, wanted: at least 8 addresses")
+            if network.version in seen:
+                raise ValueError(f"serviceCidr: got: {got!r}, wanted: one network per family")
+            seen.add(network.version)
 
     def _check_node_domain(self) -> None:
         if complaint := names.subdomain(self.node_domain):

@@ -7,26 +7,49 @@ from typing import Any
 
 Object = dict[str, Any]
 
+AFFINITY_SECONDS = 10800
+
 
 def service(obj: Object) -> None:
-    """Of a Service."""
+    """Of a Service; its addresses and ports are given by ``kedge.cluster.apiserver.allocation``."""
     spec = obj.setdefault("spec", {})
-    kind = spec.setdefault("type", "ClusterIP")
-    if spec.setdefault("sessionAffinity", "None") == "ClientIP":
-        affinity = spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {})
-        affinity.setdefault("timeoutSeconds", 10800)
-    elif spec["sessionAffinity"] == "None":
-        spec.pop("sessionAffinityConfig", None)
-    for port in spec.get("ports", ()):
-        port.setdefault("protocol", "TCP")
-        port.setdefault("targetPort", port.get("port", 0))
-    if kind != "ExternalName":
+    _affinity(spec)
+    kind = spec.get("type") or "ClusterIP"
+    spec["type"] = kind
+    for port in spec.get("ports") or ():
+        if not port.get("protocol"):
+            port["protocol"] = "TCP"
+        if not port.get("targetPort"):
+            port["targetPort"] = port.get("port", 0)
+    if is_reached_from_outside(spec) and not spec.get("externalTrafficPolicy"):
+        spec["externalTrafficPolicy"] = "Cluster"
+    if kind in ("ClusterIP", "LoadBalancer", "NodePort"):
         spec.setdefault("internalTrafficPolicy", "Cluster")
-    if kind in ("NodePort", "LoadBalancer"):
-        spec.setdefault("externalTrafficPolicy", "Cluster")
+    balancer = obj.setdefault("status", {}).setdefault("loadBalancer", {})
     if kind == "LoadBalancer":
         spec.setdefault("allocateLoadBalancerNodePorts", True)
-    obj.setdefault("status", {}).setdefault("loadBalancer", {})
+        for ingress in balancer.get("ingress") or ():
+            if ingress.get("ip"):
+                ingress.setdefault("ipMode", "VIP")
+
+
+def is_reached_from_outside(spec: Object) -> bool:
+    """Whether others than pods and nodes can reach a Service."""
+    kind = spec.get("type")
+    return kind in ("LoadBalancer", "NodePort") or (
+        kind == "ClusterIP" and bool(spec.get("externalIPs"))
+    )
+
+
+def _affinity(spec: Object) -> None:
+    if not spec.get("sessionAffinity"):
+        spec["sessionAffinity"] = "None"
+    if spec["sessionAffinity"] == "None":
+        spec.pop("sessionAffinityConfig", None)
+    elif spec["sessionAffinity"] == "ClientIP":
+        config = spec.get("sessionAffinityConfig") or {}
+        if (config.get("clientIP") or {}).get("timeoutSeconds") is None:
+            spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": AFFINITY_SECONDS}}
 
 
 def endpoints(obj: Object) -> None:

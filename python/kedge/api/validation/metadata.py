@@ -19,7 +19,7 @@ MAX_ANNOTATIONS = 256 * 1024
 """Bytes that all annotations of an object may have together."""
 NAME_RULES: dict[tuple[str, str], NameRule] = {
     ("", "namespaces"): names.label,
-    ("", "services"): names.label_1035,
+    ("", "services"): names.label,
     ("certificates.k8s.io", "clustertrustbundles"): names.path_segment,
     ("rbac.authorization.k8s.io", "clusterrolebindings"): names.path_segment,
     ("rbac.authorization.k8s.io", "clusterroles"): names.path_segment,

@@ -7,7 +7,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from kedge.api import names
-from kedge.api.validation.services import PORT_RULE, PROTOCOLS
+from kedge.api.validation.endpoints import PORT_RULE, PROTOCOLS
 from kedge.api.validation.workloads import label_selector
 
 if TYPE_CHECKING:

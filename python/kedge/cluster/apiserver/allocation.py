@@ -17,6 +17,9 @@ import orjson
 
 from kedge.api.keys import ObjectKey
 from kedge.api.validation import Problems
+from kedge.api.validation.addresses import family_of
+from kedge.api.validation.services import needs_health_check
+from kedge.cluster.apiserver import service_fields
 from kedge.errors import ApiError
 from kedge.store import ABSENT, Op, Store, delete, put
 
@@ -29,7 +32,6 @@ PORT_RANGE = (30000, 32767)
 _RESERVED = 16
 """Addresses at the start of the range that are only given on request, such as DNS's."""
 _TRIES = 64
-_WITH_PORTS = ("NodePort", "LoadBalancer")
 
 
 def address_key(address: str) -> ObjectKey:
@@ -47,19 +49,20 @@ class Allocator:
 
     Args:
         store: where what is taken is written.
-        cidr: the range of cluster IPs.
+        cidrs: the ranges of cluster IPs, at most one per family, the cluster's own family first.
         rng: where randomness comes from.
     """
 
-    def __init__(self, store: Store, cidr: str, rng: random.Random | None = None) -> None:
+    def __init__(self, store: Store, cidrs: str, rng: random.Random | None = None) -> None:
         self._store = store
-        self._network = ipaddress.ip_network(cidr)
+        networks = [ipaddress.ip_network(cidr.strip()) for cidr in cidrs.split(",")]
+        self._networks = {f"IPv{network.version}": network for network in networks}
         self._rng = rng or random.Random()  # noqa: S311 - not a secret
 
     @property
     def first(self) -> str:
         """The first address, which is the API server's own."""
-        return str(self._network[1])
+        return str(next(iter(self._networks.values()))[1])
 
     def complete(self, service: Object, old: Object | None) -> list[Op]:
         """Fills in addresses and ports, and says what to write beside the Service.
@@ -71,76 +74,112 @@ class Allocator:
         Raises:
             Invalid: an address or port asked for is taken or outside the range.
         """
-        spec = service.get("spec", {})
+        spec = service.setdefault("spec", {})
+        before = old.get("spec", {}) if old is not None else None
+        name = service["metadata"].get("name", "")
+        service_fields.carry_over(spec, before)
         problems = Problems()
+        service_fields.choose_families(spec, before, list(self._networks), problems)
+        problems.raise_for("", "Service", name)
+        if not service_fields.keeps_both_as_they_are(spec, before):
+            self._addresses(spec, problems, before)
+        problems.raise_for("", "Service", name)
+        self._ports(spec, problems, old)
+        problems.raise_for("", "Service", name)
+        self._health_check(spec, before)
         if old is not None:
-            _carry_over(spec, old.get("spec", {}))
-        self._address(spec, problems, _addresses(old))
-        self._ports(spec, problems, _ports(old))
-        problems.raise_for("", "Service", service["metadata"].get("name", ""))
+            service_fields.drop_unused(service, old)
         return _difference(service, old)
 
-    def _address(self, spec: Object, problems: Problems, mine: set[str]) -> None:
-        if spec.get("type") == "ExternalName":
-            for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-                spec.pop(field, None)
+    def _addresses(self, spec: Object, problems: Problems, before: Object | None) -> None:
+        """An address per family, those asked for first; that others stay is for validation to say."""
+        held = (before or {}).get("clusterIPs") or ()
+        if held[:1] == ["None"]:
             return
-        wanted = spec.get("clusterIP") or (spec.get("clusterIPs") or [""])[0]
-        if wanted not in ("", "None") and wanted not in mine:
-            self._check(wanted, problems)
-        address = wanted or self._free_address()
-        spec["clusterIP"], spec["clusterIPs"] = address, [address]
-        spec.setdefault("ipFamilies", ["IPv6" if self._network.version == 6 else "IPv4"])
-        spec.setdefault("ipFamilyPolicy", "SingleStack")
+        if spec.get("type") == "ExternalName" or spec.get("clusterIP") == "None":
+            return
+        given = list(spec.get("clusterIPs") or ())
+        for index, family in enumerate(spec["ipFamilies"]):
+            wanted = given[index] if index < len(given) else ""
+            if not wanted:
+                given.append(self._free_address(family))
+            elif index >= len(held):
+                self._check(wanted, given, problems)
+        spec["clusterIPs"] = given
+        spec["clusterIP"] = given[0]
 
-    def _check(self, address: str, problems: Problems) -> None:
-        try:
-            inside = ipaddress.ip_address(address) in self._network
-        except ValueError:
-            return
-        if not inside:
-            detail = f"failed to allocate IP {address}: the provided IP is not in the valid range. The range of valid IPs is {self._network}"
-            problems.invalid("spec.clusterIPs", [address], detail)
+    def _check(self, address: str, given: list[str], problems: Problems) -> None:
+        network = self._networks[family_of(address)]
+        why = ""
+        if ipaddress.ip_address(address) not in network:
+            why = f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {network}"
         elif self._store.get(address_key(address)) is not None:
-            detail = f"failed to allocate IP {address}: provided IP is already allocated"
-            problems.invalid("spec.clusterIPs", [address], detail)
+            why = "provided IP is already allocated"
+        if why:
+            problems.invalid("spec.clusterIPs", given, f"failed to allocate IP {address}: {why}")
 
-    def _free_address(self) -> str:
-        size = self._network.num_addresses
+    def _free_address(self, family: str) -> str:
+        network = self._networks[family]
+        size = min(network.num_addresses, 1 << 64)
         start = min(_RESERVED, size // 2) + 1
         for _ in range(_TRIES):
-            address = str(self._network[self._rng.randrange(start, size - 1)])
+            address = str(network[self._rng.randrange(start, size - 1)])
             if self._store.get(address_key(address)) is None:
                 return address
         for number in range(1, min(size - 1, 1 << 16)):
-            address = str(self._network[number])
+            address = str(network[number])
             if self._store.get(address_key(address)) is None:
                 return address
-        raise ApiError(f"no cluster IP is free in {self._network}")
+        raise ApiError(f"failed to allocate a serviceIP: range is full: {network}")
 
-    def _ports(self, spec: Object, problems: Problems, mine: set[int]) -> None:
-        if spec.get("type") not in _WITH_PORTS:
-            for port in spec.get("ports", ()):
-                port.pop("nodePort", None)
+    def _ports(self, spec: Object, problems: Problems, old: Object | None) -> None:
+        """A node port per port; the same for two protocols of one number where nobody says otherwise."""
+        if not service_fields.has_node_ports(spec):
             return
-        taken: set[int] = set()
-        for index, port in enumerate(spec.get("ports", ())):
+        wants_any = spec["type"] == "NodePort" or spec.get("allocateLoadBalancerNodePorts", True)
+        ports = spec.get("ports") or []
+        mine = _ports(old)
+        asked = {port.get("port"): port["nodePort"] for port in ports if port.get("nodePort")}
+        taken = set(asked.values())
+        checked: set[int] = set()
+        for index, port in enumerate(ports):
             wanted = port.get("nodePort", 0)
-            if wanted and wanted not in mine | taken:
+            if wanted and wanted not in mine | checked:
                 self._check_port(wanted, f"spec.ports[{index}].nodePort", problems)
-            port["nodePort"] = wanted or self._free_port(taken)
-            taken.add(port["nodePort"])
+                checked.add(wanted)
+            elif not wanted and wants_any:
+                number = asked.get(port.get("port"), 0) if old is None else 0
+                port["nodePort"] = number or self._free_port(taken)
+                asked.setdefault(port.get("port"), port["nodePort"])
+                taken.add(port["nodePort"])
+
+    def _health_check(self, spec: Object, before: Object | None) -> None:
+        """A port at which nodes say whether they have pods of a Service."""
+        if not needs_health_check(spec) or (before is not None and needs_health_check(before)):
+            return
+        wanted = spec.get("healthCheckNodePort", 0)
+        if not wanted:
+            spec["healthCheckNodePort"] = self._free_port(_node_ports(spec))
+            return
+        problem = self._port_problem(wanted)
+        if problem or wanted in _node_ports(spec):
+            why = problem or "provided port is already allocated"
+            message = f"failed to allocate requested HealthCheck NodePort {wanted}: {why}"
+            raise ApiError(f"Internal error occurred: {message}")
 
     def _check_port(self, port: int, path: str, problems: Problems) -> None:
+        if problem := self._port_problem(port):
+            problems.invalid(path, port, problem)
+
+    def _port_problem(self, port: int) -> str:
         low, high = PORT_RANGE
         if not low <= port <= high:
-            problems.invalid(
-                path,
-                port,
-                f"provided port is not in the valid range. The range of valid ports is {low}-{high}",
+            return (
+                f"provided port is not in the valid range. The range of valid ports is {low}-{high}"
             )
-        elif self._store.get(port_key(port)) is not None:
-            problems.invalid(path, port, "provided port is already allocated")
+        if self._store.get(port_key(port)) is not None:
+            return "provided port is already allocated"
+        return ""
 
     def _free_port(self, taken: set[int]) -> int:
         low, high = PORT_RANGE
@@ -150,29 +189,12 @@ class Allocator:
         for port in range(low, high + 1):
             if port not in taken and self._store.get(port_key(port)) is None:
                 return port
-        raise ApiError(f"no node port is free in {low}-{high}")
+        raise ApiError("failed to allocate a nodePort: range is full")
 
 
 def release(service: Object) -> list[Op]:
     """What to write when a Service goes."""
     return _difference({"spec": {}, "metadata": service["metadata"]}, service)
-
-
-def _carry_over(spec: Object, before: Object) -> None:
-    """What a client leaves out of an update stays: its address, and ports by name or number."""
-    if spec.get("type") != "ExternalName":
-        for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-            if field in before and not spec.get(field):
-                spec[field] = before[field]
-    if spec.get("type") in _WITH_PORTS:
-        known = {
-            (port.get("protocol"), port.get("port")): port.get("nodePort")
-            for port in before.get("ports", ())
-        }
-        for port in spec.get("ports", ()):
-            number = known.get((port.get("protocol"), port.get("port")))
-            if number and not port.get("nodePort"):
-                port["nodePort"] = number
 
 
 def _addresses(service: Object | None) -> set[str]:
@@ -182,7 +204,12 @@ def _addresses(service: Object | None) -> set[str]:
 
 def _ports(service: Object | None) -> set[int]:
     spec = (service or {}).get("spec", {})
-    return {port["nodePort"] for port in spec.get("ports", ()) if port.get("nodePort")}
+    check = spec.get("healthCheckNodePort", 0)
+    return _node_ports(spec) | ({check} if check else set())
+
+
+def _node_ports(spec: Object) -> set[int]:
+    return {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
 
 
 def _difference(new: Object, old: Object | None) -> list[Op]:

@@ -17,7 +17,7 @@ import orjson
 
 from kedge.api import defaults, validation
 from kedge.api.keys import ObjectKey
-from kedge.cluster.apiserver import allocation, deletion, failures, strategies
+from kedge.cluster.apiserver import allocation, deletion, failures, service_fields, strategies
 from kedge.cluster.apiserver.access import check_cloud
 from kedge.cluster.apiserver.admission import CREATE, DELETE, UPDATE, Admission, Write
 from kedge.errors import AlreadyExists, Conflict, NotFound
@@ -89,11 +89,12 @@ class Writes:
         write = Write(CREATE, kind, key, obj, {}, options)
         if first:
             await self._admission.admit(write)
+        given = orjson.dumps(obj) if _is_service(kind) else b""
+        beside = self._allocate(obj, None, options) if given else []
         validation.validate(kind, obj)
         strategies.canonicalize(kind, obj)
         self._guard(kind, obj, None, options)
         await self._admission.validate(write)
-        beside = self._allocator.complete(obj, None) if _is_service(kind) else []
         if options.dry_run:
             if self._store.get(key) is not None:
                 raise failures.already_exists(kind, key.name)
@@ -103,7 +104,10 @@ class Writes:
                 put(key, orjson.dumps(obj), ABSENT), beside
             )
         except AlreadyExists:
-            raise failures.already_exists(kind, key.name) from None
+            if not beside or self._store.get(key) is not None:
+                raise failures.already_exists(kind, key.name) from None
+            # Another Service took an address or a port meanwhile.
+            return await self.create(kind, orjson.loads(given), options, first=False)
         return obj
 
     async def remove(
@@ -158,7 +162,7 @@ class Writes:
             old: Object = orjson.loads(value)
             expected.check(kind, key, old["metadata"])
             new = apply(orjson.loads(value), old)
-            beside = self._allocator.complete(new, old) if _is_service(kind) else []
+            beside = self._allocate(new, old, options) if _is_service(kind) else []
             write = Write(UPDATE, kind, key, new, old, options, subresource)
             await self._admission.admit(write)
             if new == old:
@@ -205,6 +209,13 @@ class Writes:
             if expected.version:
                 break
         raise failures.conflict(kind, key.name)
+
+    def _allocate(self, service: Object, old: Object | None, options: WriteOptions) -> list[Op]:
+        """Gives a Service its addresses and ports; what to write for them."""
+        beside = self._allocator.complete(service, old)
+        texts = service_fields.warnings(service)
+        options.warnings.extend(text for text in texts if text not in options.warnings)
+        return beside
 
     def _guard(self, kind: Kind, new: Object, old: Object | None, options: WriteOptions) -> None:
         if options.user is None:
