@@ -18,6 +18,7 @@ from kedge.cluster.apiserver.node_access import NodeAccess
 from kedge.cluster.apiserver.registry import Registry
 from kedge.cluster.apiserver.reviews import Reviews
 from kedge.cluster.apiserver.server import Server, ServerConfig
+from kedge.cluster.apiserver.signers import Signers
 from kedge.cluster.apiserver.tokens import Tokens
 from kedge.cluster.config import outward_address, split_address
 from kedge.cluster.controllers import Config as ControllersConfig
@@ -68,7 +69,7 @@ async def _start(
     )
     tokens = Tokens(registry, pki.accounts_key, config.issuer)
     access = Access()
-    registry.guard(Escalation(access, store))
+    registry.guard(Escalation(access, store), Signers(access))
     dispatcher = Dispatcher(registry, tokens, Reviews(tokens, access))
     server = Server(runtime, store, _server_config(config, pki), dispatcher.handle)
     access.decider = server

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.api.validation import (
     access,
+    certificates,
     config,
     endpoints,
     metadata,
@@ -28,13 +29,20 @@ if TYPE_CHECKING:
 
     from kedge.api.kinds import Kind
 
+    Rule = Callable[[dict[str, Any], Problems], None]
+
 Object = dict[str, Any]
 
 __all__ = ["Problems", "validate", "validate_status", "validate_update"]
 
 
-def validate(kind: Kind, obj: Object) -> None:
+def validate(kind: Kind, obj: Object, further: Rule | None = None) -> None:
     """Checks an object by itself.
+
+    Args:
+        kind: its kind.
+        obj: what is to be stored.
+        further: a rule of the caller's own, whose causes are told with the others.
 
     Raises:
         Invalid: with every cause.
@@ -44,6 +52,8 @@ def validate(kind: Kind, obj: Object) -> None:
     rule = _RULES.get((kind.group, kind.resource))
     if rule is not None:
         rule(obj, problems)
+    if further is not None:
+        further(obj, problems)
     if problems.causes:
         problems.raise_for(kind.group, kind.kind, obj["metadata"].get("name", ""))
 
@@ -69,6 +79,7 @@ def validate_update(kind: Kind, new: Object, old: Object, subresource: str = "")
         rule = _RULES.get((kind.group, kind.resource))
         if rule is not None:
             rule(new, problems)
+    if not same or subresource:
         resource = f"{kind.resource}/{subresource}" if subresource else kind.resource
         change = _CHANGES.get((kind.group, resource))
         if change is not None:
@@ -100,6 +111,7 @@ _RULES: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     ("", "nodes"): nodes.validate,
     ("", "persistentvolumeclaims"): storage.validate_claim,
     ("", "persistentvolumes"): storage.validate_volume,
+    (certificates.GROUP, "certificatesigningrequests"): certificates.validate,
     ("certificates.k8s.io", "clustertrustbundles"): endpoints.validate_trust_bundle,
     ("coordination.k8s.io", "leases"): config.validate_lease,
     ("discovery.k8s.io", "endpointslices"): endpoints.validate_slice,
@@ -128,6 +140,8 @@ _CHANGES: dict[tuple[str, str], Callable[[Object, Object, Problems], None]] = {
     ("", "nodes"): nodes.validate_update,
     ("", "persistentvolumeclaims"): storage.validate_claim_update,
     ("", "persistentvolumes"): storage.validate_volume_update,
+    (certificates.GROUP, "certificatesigningrequests/approval"): certificates.validate_approval,
+    (certificates.GROUP, "certificatesigningrequests/status"): certificates.validate_status,
     ("certificates.k8s.io", "clustertrustbundles"): endpoints.validate_trust_bundle_update,
     ("discovery.k8s.io", "endpointslices"): endpoints.validate_slice_update,
     ("networking.k8s.io", "ingressclasses"): networking.validate_class_update,

@@ -86,10 +86,13 @@ class Dispatcher:
         self, kind: Kind, key: ObjectKey, request: Request, query: Query
     ) -> Response:
         match request.subresource, request.method:
-            case (("status" | "finalize" | "ephemeralcontainers" | "resize"), "PUT"):
+            case (
+                ("approval" | "status" | "ephemeralcontainers" | "resize"),
+                ("GET" | "PUT" | "PATCH"),
+            ):
+                return await self._part(key, request, query)
+            case "finalize", "PUT":
                 return await self._update(key, request, query)
-            case (("status" | "ephemeralcontainers" | "resize"), "PATCH"):
-                return await self._patch(key, request, query)
             case "scale", ("GET" | "PUT" | "PATCH"):
                 return await self._scale(key, request, query)
             case "binding", "POST":
@@ -100,6 +103,15 @@ class Dispatcher:
                 body = document(request)
                 return answer(self._tokens.request(key.namespace, key.name, body), 201)
         raise failures.unsupported(kind, request.method.lower())
+
+    async def _part(self, key: ObjectKey, request: Request, query: Query) -> Response:
+        """A subresource that is the object itself, of which only a part changes."""
+        match request.method:
+            case "GET":
+                return answer(self._registry.get(key), 200)
+            case "PUT":
+                return await self._update(key, request, query)
+        return await self._patch(key, request, query)
 
     async def _create(self, kind: Kind, key: ObjectKey, request: Request, query: Query) -> Response:
         if request.name:

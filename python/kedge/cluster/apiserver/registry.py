@@ -15,7 +15,7 @@ import orjson
 from kedge.api import names, patches, schema, validation
 from kedge.api.keys import ObjectKey
 from kedge.api.kinds import Kind, find
-from kedge.cluster.apiserver import bodies, failures, subresources
+from kedge.cluster.apiserver import bodies, failures, signing_requests, subresources
 from kedge.cluster.apiserver.allocation import Allocator
 from kedge.cluster.apiserver.bodies import WriteOptions
 from kedge.cluster.apiserver.deletion import DeleteOptions
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kedge.cluster.apiserver.access import Escalation
+    from kedge.cluster.apiserver.signers import Signers
     from kedge.cluster.apiserver.writes import Change
     from kedge.store import Store
 
@@ -50,9 +51,10 @@ class Registry:
         self.allocator = Allocator(store, service_cidr)
         self._writes = Writes(store, self.allocator)
 
-    def guard(self, escalation: Escalation) -> None:
-        """Has roles and bindings of users guarded from now on."""
+    def guard(self, escalation: Escalation, signers: Signers | None = None) -> None:
+        """Has what users give or sign guarded from now on."""
         self._writes.escalation = escalation
+        self._writes.signers = signers
 
     # --- reads
 
@@ -140,7 +142,7 @@ class Registry:
             raise BadRequest(message)
         body = orjson.dumps(obj)
         expected = Expected(metadata.get("uid", ""), metadata.get("resourceVersion", ""))
-        if subresource == "status":
+        if subresource == "status" and not signing_requests.is_one(kind):
             status = obj.get("status", {})
             return await self._write_status(kind, key, lambda _: status, expected, options)
         return await self._writes.modify(
@@ -170,7 +172,8 @@ class Registry:
             raise UnsupportedMediaType(patches.unsupported(content_type))
         body = patch if isinstance(patch, bytes) else orjson.dumps(patch)
         shape = schema.struct(kind.definition)
-        if subresource == "status" and content_type != patches.JSON_PATCH:
+        has_plain_status = subresource == "status" and not signing_requests.is_one(kind)
+        if has_plain_status and content_type != patches.JSON_PATCH:
             return await self._patch_status(kind, key, body, content_type, options)
 
         def change(old: Object) -> Object:
@@ -183,7 +186,7 @@ class Registry:
             bodies.check_identity(kind, key, new)
             return new
 
-        if subresource == "status":
+        if has_plain_status:
 
             def status(old: Object) -> Object:
                 result: Object = change(old).get("status", {})

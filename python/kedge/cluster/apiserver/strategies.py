@@ -60,14 +60,7 @@ def prepare_create(kind: Kind, obj: Object) -> None:
 
 def prepare_update(kind: Kind, new: Object, old: Object) -> None:
     """Puts back what an update of the object itself may not touch."""
-    metadata, before = new["metadata"], old["metadata"]
-    metadata.pop("managedFields", None)
-    metadata.pop("selfLink", None)
-    for field in _KEPT:
-        if field in before:
-            metadata.setdefault(field, before[field])
-    metadata["resourceVersion"] = before["resourceVersion"]
-    _tidy(metadata)
+    keep_metadata(new["metadata"], old["metadata"])
     if kind.has_status:
         if "status" in old:
             new["status"] = old["status"]
@@ -76,6 +69,17 @@ def prepare_update(kind: Kind, new: Object, old: Object) -> None:
     rule = _UPDATE.get((kind.group, kind.resource))
     if rule is not None:
         rule(new, old)
+
+
+def keep_metadata(metadata: Object, before: Object) -> None:
+    """Puts back what no update may touch in the metadata."""
+    metadata.pop("managedFields", None)
+    metadata.pop("selfLink", None)
+    for field in _KEPT:
+        if field in before:
+            metadata.setdefault(field, before[field])
+    metadata["resourceVersion"] = before["resourceVersion"]
+    _tidy(metadata)
 
 
 def _tidy(metadata: Object) -> None:
@@ -180,14 +184,24 @@ def canonicalize(kind: Kind, obj: Object) -> None:
         obj["subsets"] = endpoints.repack(obj["subsets"])
 
 
+def _create_signing_request(request: Object) -> None:
+    request["status"] = {}
+
+
+def _update_signing_request(new: Object, old: Object) -> None:
+    new["spec"] = old["spec"]
+
+
 _CREATE: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "pods"): _create_pod,
     ("", "namespaces"): _create_namespace,
     ("", "persistentvolumeclaims"): _create_claim,
     ("", "persistentvolumes"): _create_volume,
+    ("certificates.k8s.io", "certificatesigningrequests"): _create_signing_request,
     ("discovery.k8s.io", "endpointslices"): _create_slice,
 }
 _UPDATE: dict[tuple[str, str], Callable[[Object, Object], None]] = {
     ("", "namespaces"): _update_namespace,
+    ("certificates.k8s.io", "certificatesigningrequests"): _update_signing_request,
     ("discovery.k8s.io", "endpointslices"): _update_slice,
 }

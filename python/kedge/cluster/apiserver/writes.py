@@ -17,7 +17,14 @@ import orjson
 
 from kedge.api import defaults, validation
 from kedge.api.keys import ObjectKey
-from kedge.cluster.apiserver import allocation, deletion, failures, service_fields, strategies
+from kedge.cluster.apiserver import (
+    allocation,
+    deletion,
+    failures,
+    service_fields,
+    signing_requests,
+    strategies,
+)
 from kedge.cluster.apiserver.access import check_cloud
 from kedge.cluster.apiserver.admission import CREATE, DELETE, UPDATE, Admission, Write
 from kedge.errors import AlreadyExists, Conflict, NotFound
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from kedge.cluster.apiserver.allocation import Allocator
     from kedge.cluster.apiserver.bodies import WriteOptions
     from kedge.cluster.apiserver.deletion import DeleteOptions
+    from kedge.cluster.apiserver.signers import Signers
     from kedge.store import Store
 
 Object = dict[str, Any]
@@ -74,6 +82,8 @@ class Writes:
         self._admission = Admission(store)
         self.escalation: Escalation | None = None
         """Guards roles and bindings of users, where somebody knows who has what."""
+        self.signers: Signers | None = None
+        """The same for what is done in the name of signers."""
 
     async def create(
         self, kind: Kind, obj: Object, options: WriteOptions, *, first: bool
@@ -81,6 +91,8 @@ class Writes:
         """Stores a new object; ``first`` unless only its generated name is another one than before."""
         if first:
             strategies.prepare_create(kind, obj)
+            if signing_requests.is_one(kind):
+                signing_requests.name_requester(obj, options.user, self._store)
             defaults.apply(kind.group, kind.resource, obj)
         metadata = obj["metadata"]
         key = ObjectKey(
@@ -91,7 +103,9 @@ class Writes:
             await self._admission.admit(write)
         given = orjson.dumps(obj) if _is_service(kind) else b""
         beside = self._allocate(obj, None, options) if given else []
-        validation.validate(kind, obj)
+        validation.validate(
+            kind, obj, signing_requests.verify if signing_requests.is_one(kind) else None
+        )
         strategies.canonicalize(kind, obj)
         self._guard(kind, obj, None, options)
         await self._admission.validate(write)
@@ -150,6 +164,8 @@ class Writes:
             new = change(obj)
             if subresource == "finalize":
                 new = {**old, "spec": new.get("spec", {})}
+            elif subresource and signing_requests.is_one(kind):
+                new = signing_requests.narrow(subresource, new, old)
             elif subresource and subresource != "scale":
                 new = strategies.narrow(subresource, new, old)
             else:
@@ -172,7 +188,7 @@ class Writes:
                 kind, new, old, "" if subresource == "scale" else subresource
             )
             strategies.canonicalize(kind, new)
-            self._guard(kind, new, old, options)
+            self._guard(kind, new, old, options, subresource)
             await self._admission.validate(write)
             if options.dry_run:
                 return new
@@ -217,13 +233,22 @@ class Writes:
         options.warnings.extend(text for text in texts if text not in options.warnings)
         return beside
 
-    def _guard(self, kind: Kind, new: Object, old: Object | None, options: WriteOptions) -> None:
+    def _guard(
+        self,
+        kind: Kind,
+        new: Object,
+        old: Object | None,
+        options: WriteOptions,
+        subresource: str = "",
+    ) -> None:
         if options.user is None:
             return
         if old is None:
             check_cloud(kind, new, options.user)
         if self.escalation is not None:
             self.escalation.check(kind, new, old, options.user)
+        if self.signers is not None:
+            self.signers.check(kind, new, old, options.user, subresource)
 
     def _read(self, kind: Kind, key: ObjectKey) -> tuple[bytes, int]:
         found = self._store.get(key)

@@ -5,8 +5,8 @@
 A write passes twice: ``admit`` completes the object, then its fields are validated, then ``validate`` refuses it
 or lets it pass. Plugins read the store and change only the object; they are told of what others write.
 
-On by default upstream and elsewhere here: StorageObjectInUseProtection (``strategies``), the certificate plugins
-(nobody signs here), NodeRestriction (nodes have no credentials for this API: ``access.check_cloud`` and ``kedge.cloud``
+On by default upstream and elsewhere here: StorageObjectInUseProtection (``strategies``), the plugins of signers' rights
+(``signers``), NodeRestriction (nodes have no credentials for this API: ``access.check_cloud`` and ``kedge.cloud``
 bound what a node may write).
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kedge.cluster.apiserver.admission.certificates import CertificateSubjectRestriction
 from kedge.cluster.apiserver.admission.lifecycle import NamespaceLifecycle
 from kedge.cluster.apiserver.admission.priority import Priority
 from kedge.cluster.apiserver.admission.runtime_class import RuntimeClass
@@ -43,6 +44,7 @@ PLUGINS: tuple[type[Plugin], ...] = (
     DefaultStorageClass,
     PersistentVolumeClaimResize,
     RuntimeClass,
+    CertificateSubjectRestriction,
 )
 
 
