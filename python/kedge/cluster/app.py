@@ -86,7 +86,11 @@ async def _start(
     client = Client(registry, informer)
     group.create_task(informer.run())
     settings = ControllersConfig(
-        ca_pem=pki.ca.certificate, address=outward_address(host), port=server.port
+        ca_pem=pki.ca.certificate,
+        authority=pki.ca,
+        access=access,
+        address=outward_address(host),
+        port=server.port,
     )
     for component in all_controllers(client, informer, settings):
         group.create_task(component.run())

@@ -84,6 +84,15 @@ ADMIN = [
     _rule(["create"], "authorization.k8s.io", ["localsubjectaccessreviews"]),
     _rule(READ + CHANGE, GROUP, ["rolebindings", "roles"]),
 ]
+_CERTIFICATES = "certificates.k8s.io"
+_REQUESTS = "certificatesigningrequests"
+
+
+def _approver(signer: str) -> list[Rule]:
+    rule = _rule(["approve"], _CERTIFICATES, ["signers"])
+    return [{**rule, "resourceNames": [f"kubernetes.io/{signer}"]}]
+
+
 _VERSION = ("/healthz", "/livez", "/readyz", "/version", "/version/")
 ROLES: dict[str, list[Rule]] = {
     "cluster-admin": [
@@ -105,10 +114,28 @@ ROLES: dict[str, list[Rule]] = {
             ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
         ),
     ],
+    **{
+        f"system:certificates.k8s.io:{_REQUESTS}:{name}": [
+            _rule(["create"], _CERTIFICATES, [f"{_REQUESTS}/{name}"])
+        ]
+        for name in ("nodeclient", "selfnodeclient")
+    },
+    **{
+        f"system:certificates.k8s.io:{signer}-approver": _approver(signer)
+        for signer in (
+            "kube-apiserver-client",
+            "kube-apiserver-client-kubelet",
+            "kubelet-serving",
+            "legacy-unknown",
+        )
+    },
     "system:discovery": [
         _urls("/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", *_VERSION)
     ],
     "system:monitoring": [_urls("/metrics", "/metrics/slis", *_VERSION)],
+    "system:node-bootstrapper": [
+        _rule(["create", "get", "list", "watch"], _CERTIFICATES, [_REQUESTS])
+    ],
     "system:public-info-viewer": [_urls(*_VERSION)],
 }
 BINDINGS = {

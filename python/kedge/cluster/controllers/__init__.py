@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kedge.cluster.controllers.attachments import plan as attaching
 from kedge.cluster.controllers.attachments.controller import Attachments
+from kedge.cluster.controllers.certificates.controller import Certificates
 from kedge.cluster.controllers.daemon_sets.controller import DaemonSets
 from kedge.cluster.controllers.deployments.controller import Deployments
 from kedge.cluster.controllers.endpoints.controller import EndpointsController
@@ -28,8 +29,10 @@ from kedge.cluster.controllers.volumes.controller import Volumes
 from kedge.cluster.machinery.events import Recorder
 
 if TYPE_CHECKING:
+    from kedge.cluster.apiserver.access import Access
     from kedge.cluster.machinery.client import Client
     from kedge.cluster.machinery.informer import Informer
+    from kedge.hub.certificates import Pair
 
 
 class Component(Protocol):
@@ -45,6 +48,10 @@ class Config:
 
     ca_pem: str = ""
     """The API server's certificate authority, for ``kube-root-ca.crt``."""
+    authority: Pair | None = None
+    """The authority of the API server's clients, with its key; without one nothing is signed or approved."""
+    access: Access | None = None
+    """Who may do what, for requests that are approved without asking."""
     node_grace_seconds: float = GRACE_SECONDS
     """How long a node may be silent before it counts as out of reach."""
     orphan_seconds: float = ORPHAN_SECONDS
@@ -71,6 +78,9 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
     own = (
         [KubernetesService(client, informer, config.address, config.port)] if config.address else []
     )
+    signing: list[Component] = []
+    if config.authority is not None and config.access is not None:
+        signing = [Certificates(client, informer, config.access, config.authority)]
     return [
         recorder,
         Deployments(client, informer, recorder),
@@ -91,4 +101,5 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
         SliceMirroring(client, informer, recorder),
         Volumes(client, informer, recorder),
         Attachments(client, informer, recorder, force_seconds=config.force_detach_seconds),
+        *signing,
     ]

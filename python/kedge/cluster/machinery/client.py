@@ -58,10 +58,10 @@ class Client:
         finally:
             self._informer.wrote()
 
-    async def patch(self, key: ObjectKey, patch: Object) -> Object:
-        """Merges ``patch`` into an object."""
+    async def patch(self, key: ObjectKey, patch: Object, *, subresource: str = "") -> Object:
+        """Merges ``patch`` into an object, or the part of it that a subresource covers."""
         try:
-            return await self._registry.patch(key, patch, MERGE)
+            return await self._registry.patch(key, patch, MERGE, subresource=subresource)
         finally:
             self._informer.wrote()
 

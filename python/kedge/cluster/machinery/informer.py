@@ -26,6 +26,7 @@ from kedge.cluster.machinery.cache import (
     SliceCache,
     WorkloadCache,
 )
+from kedge.cluster.machinery.named import Named, named_of
 from kedge.errors import Gone
 
 if TYPE_CHECKING:
@@ -64,9 +65,11 @@ class Informer:
         self.services = ServiceCache(services.service_of)
         self.slices = SliceCache(services.slice_of)
         self.endpoints: Cache[services.Endpoints] = Cache(services.endpoints_of)
+        self.signing_requests: Cache[Named] = Cache(named_of)
         self._caches: dict[tuple[str, str], Cache[Any]] = {
             ("", "nodes"): self.nodes,
             ("", "namespaces"): self.namespaces,
+            ("certificates.k8s.io", "certificatesigningrequests"): self.signing_requests,
             ("coordination.k8s.io", "leases"): self.leases,
             ("apps", "deployments"): self.deployments,
             ("apps", "replicasets"): self.replica_sets,
