@@ -218,3 +218,9 @@ class RuntimeFailure(KedgeError):
 
     reason = "RuntimeError"
     retryable = True
+
+
+class NoScale(KedgeError):
+    """Nothing says how many pods there should be: what controls a pod is of a kind without replicas."""
+
+    reason = "NoScale"

@@ -116,6 +116,12 @@ def _pod_template(obj: Object) -> None:
     pods.pod_spec(obj.setdefault("template", {}).setdefault("spec", {}))
 
 
+def _disruption_budget(obj: Object) -> None:
+    status = obj.setdefault("status", {})
+    for field in ("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"):
+        status.setdefault(field, 0)
+
+
 _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "pods"): pods.pod,
     ("", "podtemplates"): _pod_template,
@@ -129,6 +135,7 @@ _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("discovery.k8s.io", "endpointslices"): services.endpoint_slice,
     ("networking.k8s.io", "ingressclasses"): _ingress_class,
     ("networking.k8s.io", "networkpolicies"): _network_policy,
+    ("policy", "poddisruptionbudgets"): _disruption_budget,
     ("rbac.authorization.k8s.io", "clusterrolebindings"): _binding,
     ("rbac.authorization.k8s.io", "rolebindings"): _binding,
     ("scheduling.k8s.io", "priorityclasses"): _priority_class,

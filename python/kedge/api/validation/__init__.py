@@ -18,6 +18,7 @@ from kedge.api.validation import (
     networking,
     nodes,
     pods,
+    policy,
     services,
     storage,
     workloads,
@@ -123,6 +124,7 @@ _RULES: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     (access.GROUP, "clusterroles"): access.validate_cluster_role,
     (access.GROUP, "rolebindings"): access.validate_role_binding,
     (access.GROUP, "roles"): access.validate_role,
+    ("policy", "poddisruptionbudgets"): policy.validate_budget,
     ("scheduling.k8s.io", "priorityclasses"): access.validate_priority_class,
     ("storage.k8s.io", "csinodes"): storage.validate_csi_node,
     ("storage.k8s.io", "storageclasses"): storage.validate_class,
@@ -156,4 +158,5 @@ _CHANGES: dict[tuple[str, str], Callable[[Object, Object, Problems], None]] = {
 }
 _STATUS: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     ("", "pods"): pods.validate_status,
+    ("policy", "poddisruptionbudgets"): policy.validate_budget_status,
 }

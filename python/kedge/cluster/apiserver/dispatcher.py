@@ -20,6 +20,7 @@ from kedge.cluster.apiserver import failures
 from kedge.cluster.apiserver.access import User
 from kedge.cluster.apiserver.bodies import WriteOptions, parse
 from kedge.cluster.apiserver.deletion import DeleteOptions, is_dry_run
+from kedge.cluster.apiserver.eviction import Evictions
 from kedge.cluster.apiserver.server import JSON, Request, Response
 from kedge.cluster.apiserver.subresources import scale_of
 from kedge.errors import BadRequest, NotFound, UnsupportedMediaType
@@ -48,6 +49,7 @@ class Dispatcher:
 
     def __init__(self, registry: Registry, tokens: Tokens, reviews: Reviews) -> None:
         self._registry = registry
+        self._evictions = Evictions(registry)
         self._tokens = tokens
         self._reviews = reviews
 
@@ -98,7 +100,8 @@ class Dispatcher:
             case "binding", "POST":
                 return await self._bind(request, query)
             case "eviction", "POST":
-                return await self._evict(key, request)
+                body, options = document(request), _options(request, query)
+                return answer(await self._evictions.evict(key, body, options), 201, options)
             case "token", "POST":
                 body = document(request)
                 return answer(self._tokens.request(key.namespace, key.name, body), 201)
@@ -198,11 +201,6 @@ class Dispatcher:
             annotations=metadata.get("annotations"),
             options=_options(request, query),
         )
-        return answer(_success(), 201)
-
-    async def _evict(self, key: ObjectKey, request: Request) -> Response:
-        options = document(request).get("deleteOptions") or {}
-        await self._registry.delete(key, options)
         return answer(_success(), 201)
 
     def _review(self, kind: Kind, request: Request) -> Response:

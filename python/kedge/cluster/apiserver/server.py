@@ -289,5 +289,6 @@ def failure(error: ApiError) -> Response:
     if error.details is not None:
         status["details"] = error.details
     status["code"] = error.code
-    headers = [("Retry-After", "1")] if error.code == 429 else []
+    wait = (error.details or {}).get("retryAfterSeconds", 0 if error.details else 1)
+    headers = [("Retry-After", str(wait))] if error.code == 429 and wait else []
     return Response(error.code, json.dumps(status).encode(), JSON, headers)

@@ -15,6 +15,7 @@ from kedge.cluster.controllers.attachments.controller import Attachments
 from kedge.cluster.controllers.certificates.controller import Certificates
 from kedge.cluster.controllers.daemon_sets.controller import DaemonSets
 from kedge.cluster.controllers.deployments.controller import Deployments
+from kedge.cluster.controllers.disruption.controller import Disruption
 from kedge.cluster.controllers.endpoints.controller import EndpointsController
 from kedge.cluster.controllers.garbage import Garbage
 from kedge.cluster.controllers.kubernetes_service import KubernetesService
@@ -85,6 +86,7 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
         recorder,
         Deployments(client, informer, recorder),
         DaemonSets(client, informer, recorder),
+        Disruption(client, informer, recorder),
         EndpointsController(client, informer),
         *own,
         Nodes(client, informer, recorder, grace_seconds=config.node_grace_seconds),

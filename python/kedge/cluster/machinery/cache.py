@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
+from kedge.cluster.machinery.budgets import Budget
 from kedge.cluster.machinery.records import Key, Pod, Workload
+from kedge.cluster.machinery.selectors import labels_match
 from kedge.cluster.machinery.services import Service, Slice
 from kedge.cluster.machinery.storage import Attachment
 
@@ -211,6 +213,25 @@ class ServiceCache(Cache[Service]):
         if service is not None:
             space = service.namespace
             self._by_namespace.move(space if old else "", space if new else "", service.key, new)
+
+
+class BudgetCache(Cache[Budget]):
+    """PodDisruptionBudgets, also by namespace."""
+
+    def __init__(self, decode: Callable[[bytes, int], Budget]) -> None:
+        super().__init__(decode)
+        self._by_namespace: _Index[Budget] = _Index()
+
+    def selecting(self, namespace: str, labels: Mapping[str, str]) -> list[Budget]:
+        """The budgets of a namespace that select those labels."""
+        found = self._by_namespace.of(namespace)
+        return [one for one in found if labels_match(one.selector, labels)]
+
+    def _index(self, old: Budget | None, new: Budget | None) -> None:
+        budget = new or old
+        if budget is not None:
+            space = budget.namespace
+            self._by_namespace.move(space if old else "", space if new else "", budget.key, new)
 
 
 class SliceCache(Cache[Slice]):

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kedge.cluster.machinery import records, services, storage
+from kedge.cluster.machinery import budgets, records, services, storage
 from kedge.cluster.machinery.cache import (
     AttachmentCache,
+    BudgetCache,
     Cache,
     PodCache,
     ServiceCache,
@@ -62,6 +63,7 @@ class Informer:
         self.classes: Cache[storage.StorageClass] = Cache(storage.class_of)
         self.drivers: Cache[storage.Driver] = Cache(storage.driver_of)
         self.attachments = AttachmentCache(storage.attachment_of)
+        self.budgets = BudgetCache(budgets.budget_of)
         self.services = ServiceCache(services.service_of)
         self.slices = SliceCache(services.slice_of)
         self.endpoints: Cache[services.Endpoints] = Cache(services.endpoints_of)
@@ -83,6 +85,7 @@ class Informer:
             ("", "services"): self.services,
             ("", "endpoints"): self.endpoints,
             (services.GROUP, services.SLICES): self.slices,
+            (budgets.GROUP, budgets.RESOURCE): self.budgets,
         }
         self._event_watchers: list[EventWatcher] = []
         self._synced = asyncio.Event()

@@ -123,6 +123,8 @@ class Pod(Struct, weakref=False):
     """Of containers that run beside each other, in the order in which a name is looked up."""
     host: tuple[str, str] = ("", "")
     """``hostname`` and ``subdomain``."""
+    disrupted: float = 0.0
+    """Since when it is said that somebody is about to end it, unless its node says so."""
 
     @property
     def key(self) -> Key:
@@ -336,8 +338,16 @@ def pod_of(value: bytes, version: int) -> Pod:
         claims=_claims(metadata.name, spec),
         addresses=_addresses(status),
         named_ports=_named_ports(spec),
+        disrupted=_disrupted(status),
         host=(spec.hostname, spec.subdomain or "") if spec.hostname else ("", ""),
     )
+
+
+def _disrupted(status: wire.PodStatus) -> float:
+    found = _condition(status.conditions, "DisruptionTarget")
+    if found is None or found.status != "True" or found.reason == "TerminationByKubelet":
+        return 0.0
+    return seconds_of(found.last_transition_time)
 
 
 def _claims(pod: str, spec: wire.PodSpec) -> tuple[str, ...]:
