@@ -154,9 +154,10 @@ class KeyedQueue(Generic[K]):
             workers: how many keys at once.
             failed: told of a handler's exception; typically logs and calls ``add_after``.
         """
+        ending = False
 
         async def worker() -> None:
-            while True:
+            while not ending:
                 key = await self.get()
                 try:
                     await handler(key)
@@ -168,6 +169,11 @@ class KeyedQueue(Generic[K]):
         async with asyncio.TaskGroup() as group:
             for _ in range(workers):
                 group.create_task(worker())
+            try:
+                await asyncio.Event().wait()
+            finally:
+                # a handler whose own group fails while it is cancelled tells of that failure alone
+                ending = True
 
 
 async def wait_at_most(event: asyncio.Event, seconds: float | None) -> None:

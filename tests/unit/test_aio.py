@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from kedge.aio import beside, wait_at_most
+from kedge.aio import KeyedQueue, beside, wait_at_most
 
 
 class Component:
@@ -73,3 +73,30 @@ async def test_a_wait_that_is_cancelled_as_its_event_comes_is_cancelled() -> Non
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_workers_end_when_cancelled_also_while_a_group_of_theirs_fails():
+    queue: KeyedQueue[str] = KeyedQueue()
+    begun = asyncio.Event()
+    failures: list[Exception] = []
+
+    async def fails_when_cancelled() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            raise RuntimeError
+
+    async def handler(_: str) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails_when_cancelled())
+
+    queue.add("a")
+    work = asyncio.ensure_future(
+        queue.work(handler, workers=1, failed=lambda _, error: failures.append(error))
+    )
+    await begun.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(work, 5)
+    assert len(failures) == 1

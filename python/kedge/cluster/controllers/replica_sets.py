@@ -8,7 +8,6 @@ that is finished or being deleted is replaced.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from kedge.api.keys import ObjectKey
 from kedge.cluster.machinery import conditions, events
 from kedge.cluster.machinery.client import changed_fields
 from kedge.cluster.machinery.owners import adopt, controller_reference, release
-from kedge.cluster.machinery.reconciler import Reconciler, first_error
+from kedge.cluster.machinery.reconciler import Reconciler, together
 from kedge.cluster.machinery.selectors import is_empty, labels_match
 from kedge.errors import KedgeError
 
@@ -214,8 +213,8 @@ class ReplicaSets:
         try:
             await self._create(record, stored, decided.create)
             await self._delete(record, decided.delete)
-        except* KedgeError as errors:
-            failure = first_error(errors)
+        except KedgeError as error:
+            failure = error
         await self._informer.caught_up()
         await self._write_status(record, stored, failure)
         if failure is not None:
@@ -238,9 +237,7 @@ class ReplicaSets:
         batch = 1
         while count > 0:
             size = min(batch, count)
-            async with asyncio.TaskGroup() as group:
-                for _ in range(size):
-                    group.create_task(self._create_one(record, stored))
+            await together(self._create_one(record, stored) for _ in range(size))
             count -= size
             batch *= 2
 
@@ -269,9 +266,7 @@ class ReplicaSets:
         self._say(record, events.NORMAL, "SuccessfulCreate", f"Created pod: {name}")
 
     async def _delete(self, record: Workload, pods: Sequence[Pod]) -> None:
-        async with asyncio.TaskGroup() as group:
-            for pod in pods:
-                group.create_task(self._delete_one(record, pod))
+        await together(self._delete_one(record, pod) for pod in pods)
 
     async def _delete_one(self, record: Workload, pod: Pod) -> None:
         await self._client.delete(ObjectKey("", "pods", *pod.key), uid=pod.uid)

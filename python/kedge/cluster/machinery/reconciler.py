@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from kedge.aio import Backoff, KeyedQueue
@@ -80,8 +81,11 @@ class Reconciler(Generic[K]):
         self._queue.add_after(key, seconds)
 
 
-def first_error(errors: BaseExceptionGroup[KedgeError]) -> KedgeError:
-    """One error out of a group of alike ones."""
-    for error in errors.exceptions:
-        return first_error(error) if isinstance(error, BaseExceptionGroup) else error
-    raise AssertionError
+async def together(works: Iterable[Awaitable[None]]) -> None:
+    """Runs all to their ends; the first failure is raised then, and being cancelled whatever failed.
+
+    A task group that fails while it is cancelled would tell of the failure alone.
+    """
+    for result in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result

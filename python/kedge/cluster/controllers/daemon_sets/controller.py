@@ -14,7 +14,7 @@ from kedge.cluster.controllers.daemon_sets.status import status_of
 from kedge.cluster.machinery import events
 from kedge.cluster.machinery.client import changed_fields
 from kedge.cluster.machinery.owners import adopt, controller_reference, release
-from kedge.cluster.machinery.reconciler import Reconciler, first_error
+from kedge.cluster.machinery.reconciler import Reconciler, together
 from kedge.cluster.machinery.selectors import is_empty, labels_match
 from kedge.errors import KedgeError
 
@@ -141,14 +141,16 @@ class DaemonSets:
         slots = asyncio.Semaphore(WRITES)
         failure: KedgeError | None = None
         try:
-            async with asyncio.TaskGroup() as group:
-                for pod in plan.delete:
-                    group.create_task(self._delete(record, pod, slots))
-                for node in plan.create:
-                    body = pod_for(record, stored["spec"]["template"], digest, node)
-                    group.create_task(self._create(record, body, slots))
-        except* KedgeError as errors:
-            failure = first_error(errors)
+            template = stored["spec"]["template"]
+            bodies = [pod_for(record, template, digest, node) for node in plan.create]
+            await together(
+                [
+                    *(self._delete(record, pod, slots) for pod in plan.delete),
+                    *(self._create(record, body, slots) for body in bodies),
+                ]
+            )
+        except KedgeError as error:
+            failure = error
         return failure
 
     async def _create(self, record: Workload, body: Object, slots: asyncio.Semaphore) -> None:
