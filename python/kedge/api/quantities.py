@@ -42,12 +42,29 @@ def canonical(text: str) -> str:
     Raises:
         BadRequest: it is not one.
     """
-    value, family = _split(text)
+    return _written(*_split(text))
+
+
+def _written(value: Decimal, family: str) -> str:
     if value == 0:
         return "0"
     if family == "binary" and abs(value) >= 1024 and value == value.to_integral_value():
         return _binary(int(value))
     return _decimal(value, exponent=family == "exponent")
+
+
+def plus(one: str, other: str) -> str:
+    """The sum, written in the family of the first that is not zero."""
+    value, family = _split(one)
+    more, family_of_other = _split(other)
+    return _written(value + more, family if value else family_of_other)
+
+
+def minus(one: str, other: str) -> str:
+    """The difference, written in the family of the first that is not zero."""
+    value, family = _split(one)
+    less, family_of_other = _split(other)
+    return _written(value - less, family if value else family_of_other)
 
 
 def milli(text: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
+from kedge.api import limits
 from kedge.api.defaults import pods, services, workloads
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def _disruption_budget(obj: Object) -> None:
 
 
 _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
+    ("", "limitranges"): limits.defaults,
     ("", "pods"): pods.pod,
     ("", "podtemplates"): _pod_template,
     ("", "endpoints"): services.endpoints,

@@ -3,7 +3,7 @@
 
 ``PLUGINS`` is the chain: kube-apiserver's plugins that are on by default, in its order, a module each.
 A write passes twice: ``admit`` completes the object, then its fields are validated, then ``validate`` refuses it
-or lets it pass. Plugins read the store and change only the object; they are told of what others write.
+or lets it pass. ResourceQuota comes last, within the transaction (``writes``). Plugins read the store and change only the object; they are told of what others write.
 
 On by default upstream and elsewhere here: StorageObjectInUseProtection (``strategies``), the plugins of signers' rights
 (``signers``), NodeRestriction (nodes have no credentials for this API: ``access.check_cloud`` and ``kedge.cloud``
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.cluster.apiserver.admission.certificates import CertificateSubjectRestriction
 from kedge.cluster.apiserver.admission.lifecycle import NamespaceLifecycle
+from kedge.cluster.apiserver.admission.limit_ranger import LimitRanger
 from kedge.cluster.apiserver.admission.priority import Priority
 from kedge.cluster.apiserver.admission.runtime_class import RuntimeClass
 from kedge.cluster.apiserver.admission.service_account import ServiceAccount
@@ -38,6 +39,7 @@ __all__ = ["CREATE", "DELETE", "PLUGINS", "UPDATE", "Admission", "Write"]
 
 PLUGINS: tuple[type[Plugin], ...] = (
     NamespaceLifecycle,
+    LimitRanger,
     ServiceAccount,
     Priority,
     DefaultTolerationSeconds,
