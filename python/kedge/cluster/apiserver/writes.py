@@ -27,6 +27,7 @@ from kedge.cluster.apiserver import (
 )
 from kedge.cluster.apiserver.access import check_cloud
 from kedge.cluster.apiserver.admission import CREATE, DELETE, UPDATE, Admission, Write
+from kedge.cluster.apiserver.admission.resource_quota import ResourceQuota
 from kedge.errors import AlreadyExists, Conflict, NotFound
 from kedge.store import ABSENT, Op, delete, put
 
@@ -80,6 +81,7 @@ class Writes:
         self._store = store
         self._allocator = allocator
         self._admission = Admission(store)
+        self._quota = ResourceQuota(store)
         self.escalation: Escalation | None = None
         """Guards roles and bindings of users, where somebody knows who has what."""
         self.signers: Signers | None = None
@@ -109,20 +111,32 @@ class Writes:
         strategies.canonicalize(kind, obj)
         self._guard(kind, obj, None, options)
         await self._admission.validate(write)
-        if options.dry_run:
-            if self._store.get(key) is not None:
-                raise failures.already_exists(kind, key.name)
-            return obj
-        try:
-            metadata["resourceVersion"] = await self._commit(
-                put(key, orjson.dumps(obj), ABSENT), beside
-            )
-        except AlreadyExists:
-            if not beside or self._store.get(key) is not None:
-                raise failures.already_exists(kind, key.name) from None
-            # Another Service took an address or a port meanwhile.
+        if not await self._insert(write, beside):
             return await self.create(kind, orjson.loads(given), options, first=False)
         return obj
+
+    async def _insert(self, write: Write, beside: Sequence[Op]) -> bool:
+        """Stores a new object; whether what goes with it was still free: Services may race for an address or a port."""
+        kind, key = write.kind, write.key
+        for _ in range(MAX_ATTEMPTS):
+            async with self._quota.charge(write) as charges:
+                if write.options.dry_run:
+                    if self._store.get(key) is not None:
+                        raise failures.already_exists(kind, key.name)
+                    return True
+                op = put(key, orjson.dumps(write.obj), ABSENT)
+                try:
+                    version = await self._commit(op, [*beside, *charges])
+                except AlreadyExists:
+                    if not beside or self._store.get(key) is not None:
+                        raise failures.already_exists(kind, key.name) from None
+                    return False
+                except (Conflict, NotFound):
+                    await asyncio.sleep(0)
+                    continue
+                write.obj["metadata"]["resourceVersion"] = version
+                return True
+        raise failures.conflict(kind, key.name)
 
     async def remove(
         self, kind: Kind, key: ObjectKey, wanted: DeleteOptions, options: WriteOptions
@@ -190,13 +204,16 @@ class Writes:
             strategies.canonicalize(kind, new)
             self._guard(kind, new, old, options, subresource)
             await self._admission.validate(write)
-            if options.dry_run:
-                return new
-            if deletion.is_finished(kind, new):
-                if await self._remove(kind, key, new, revision):
+            async with self._quota.charge(write) as charges:
+                if options.dry_run:
                     return new
-            elif await self._replace(key, new, orjson.dumps(new), revision, beside):
-                return new
+                if deletion.is_finished(kind, new):
+                    if await self._remove(kind, key, new, revision):
+                        return new
+                elif await self._replace(
+                    key, new, orjson.dumps(new), revision, [*beside, *charges]
+                ):
+                    return new
             if expected.version:
                 break
         raise failures.conflict(kind, key.name)

@@ -23,6 +23,7 @@ from kedge.cluster.controllers.namespaces import Namespaces
 from kedge.cluster.controllers.nodes.controller import Nodes
 from kedge.cluster.controllers.nodes.health import GRACE_SECONDS
 from kedge.cluster.controllers.pod_garbage import ORPHAN_SECONDS, TERMINATED_LIMIT, PodGarbage
+from kedge.cluster.controllers.quotas import Quotas
 from kedge.cluster.controllers.replica_sets import ReplicaSets
 from kedge.cluster.controllers.service_accounts import ServiceAccounts
 from kedge.cluster.controllers.slice_mirroring.controller import SliceMirroring
@@ -98,6 +99,7 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
             terminated_limit=config.terminated_pods,
             orphan_seconds=config.orphan_seconds,
         ),
+        Quotas(client, informer),
         ReplicaSets(client, informer, recorder),
         ServiceAccounts(client, informer, config.ca_pem),
         SliceMirroring(client, informer, recorder),
