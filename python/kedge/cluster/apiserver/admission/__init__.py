@@ -15,8 +15,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kedge.cluster.apiserver.admission.certificates import CertificateSubjectRestriction
+from kedge.cluster.apiserver.admission.ingress_class import DefaultIngressClass
 from kedge.cluster.apiserver.admission.lifecycle import NamespaceLifecycle
 from kedge.cluster.apiserver.admission.limit_ranger import LimitRanger
+from kedge.cluster.apiserver.admission.node_taint import TaintNodesByCondition
+from kedge.cluster.apiserver.admission.pod_security import PodSecurity
 from kedge.cluster.apiserver.admission.priority import Priority
 from kedge.cluster.apiserver.admission.runtime_class import RuntimeClass
 from kedge.cluster.apiserver.admission.service_account import ServiceAccount
@@ -41,12 +44,15 @@ PLUGINS: tuple[type[Plugin], ...] = (
     NamespaceLifecycle,
     LimitRanger,
     ServiceAccount,
+    TaintNodesByCondition,
+    PodSecurity,
     Priority,
     DefaultTolerationSeconds,
     DefaultStorageClass,
     PersistentVolumeClaimResize,
     RuntimeClass,
     CertificateSubjectRestriction,
+    DefaultIngressClass,
 )
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ServiceAccount: whose pod it is, the account's pull secrets, and its token for every container."""
+"""ServiceAccount: whose pod it is, the account's pull secrets, and its token for every container.
+
+An account may say that its pods mount only the Secrets that it names. Mirror pods have no account and no Secrets.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ import orjson
 
 from kedge.api import names, static_pods
 from kedge.api.keys import ObjectKey
-from kedge.cluster.apiserver.admission.write import Plugin, Write, is_core
+from kedge.cluster.apiserver.admission.write import CREATE, UPDATE, Plugin, Write, is_core
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kedge.api.kinds import Kind
 
 Object = dict[str, Any]
@@ -22,14 +27,19 @@ TOKEN_SECONDS = 3607
 """What pods' own tokens live; the odd number tells them from those that somebody asked for."""
 WAIT_SECONDS = 1.0
 _POLL_SECONDS = 0.05
+_ONLY_NAMED = "kubernetes.io/enforce-mountable-secrets"
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+_WORDS = {"initContainers": "init container", "containers": "container"}
 
 
 class ServiceAccount(Plugin):
     """The plugin."""
 
+    operations = (CREATE, UPDATE)
+
     def concerns(self, kind: Kind, subresource: str) -> bool:
-        """Whether it is a pod."""
-        return is_core(kind, "pods") and not subresource
+        """Whether it is a pod, new or with new ephemeral containers."""
+        return is_core(kind, "pods") and subresource in ("", "ephemeralcontainers")
 
     async def admit(self, write: Write) -> None:
         """Completes a pod from its account.
@@ -38,7 +48,7 @@ class ServiceAccount(Plugin):
             Forbidden: there is no such account.
         """
         pod = write.obj
-        if static_pods.MIRROR in pod["metadata"].get("annotations", ()):
+        if write.operation != CREATE or _is_mirror(pod):
             return
         spec = pod["spec"]
         name = spec.get("serviceAccountName") or "default"
@@ -50,6 +60,31 @@ class ServiceAccount(Plugin):
             "automountServiceAccountToken", account.get("automountServiceAccountToken", True)
         ):
             mount_token(spec)
+
+    async def validate(self, write: Write) -> None:
+        """Refuses.
+
+        Raises:
+            Forbidden: a pod uses what its account, or a mirror, may not.
+        """
+        spec = write.obj["spec"]
+        if write.operation == CREATE and _is_mirror(write.obj):
+            if spec.get("serviceAccountName"):
+                raise write.forbidden("a mirror pod may not reference service accounts")
+            if next(_secrets(spec), None) or spec.get("imagePullSecrets"):
+                raise write.forbidden("a mirror pod may not reference secrets")
+            if any(_has_token(volume) for volume in spec.get("volumes") or ()):
+                why = "a mirror pod may not use ServiceAccountToken volume projections"
+                raise write.forbidden(why)
+            return
+        if write.operation == UPDATE and not write.subresource:
+            return
+        name = spec.get("serviceAccountName", "")
+        found = self.store.get(ObjectKey("", "serviceaccounts", write.key.namespace, name))
+        if found is not None and _ONLY_NAMED.encode() in found.value:
+            why = beyond(orjson.loads(found.value), spec, is_new=write.operation == CREATE)
+            if why:
+                raise write.forbidden(why)
 
     async def _account(self, write: Write, name: str) -> Object:
         """The account; waits a moment for it, since controllers make it after its namespace."""
@@ -63,6 +98,67 @@ class ServiceAccount(Plugin):
             await asyncio.sleep(_POLL_SECONDS)
         account: Object = orjson.loads(found.value)
         return account
+
+
+def _is_mirror(pod: Object) -> bool:
+    return static_pods.MIRROR in (pod["metadata"].get("annotations") or ())
+
+
+def _has_token(volume: Object) -> bool:
+    sources = (volume.get("projected") or {}).get("sources") or ()
+    return any("serviceAccountToken" in one for one in sources)
+
+
+def beyond(account: Object, spec: Object, *, is_new: bool) -> str:
+    """What a pod refers to that its account does not name, if the account wants that; pure.
+
+    Args:
+        account: the ServiceAccount.
+        spec: the pod's.
+        is_new: whether all of the pod is looked at, or its ephemeral containers only.
+    """
+    notes = account["metadata"].get("annotations") or {}
+    if notes.get(_ONLY_NAMED) not in _TRUE:
+        return ""
+    owner = account["metadata"]["name"]
+    named = {one.get("name") for one in account.get("secrets") or ()}
+    words = _WORDS if is_new else {"ephemeralContainers": "ephemeral container"}
+    for what, secret in _secrets(spec, words, volumes=is_new):
+        if secret not in named:
+            reference = f'secret.secretName="{secret}"'
+            return f"{what} {reference} is not allowed because service account {owner} does not reference that secret"
+    pulled = {one.get("name") for one in account.get("imagePullSecrets") or ()}
+    for one in spec.get("imagePullSecrets") or () if is_new else ():
+        name = one.get("name", "")
+        if name not in pulled:
+            return (
+                f'imagePullSecret.name="{name}" is not allowed because service account {owner} does not '
+                "reference that imagePullSecret"
+            )
+    return ""
+
+
+def _secrets(
+    spec: Object, words: dict[str, str] = _WORDS, *, volumes: bool = True
+) -> Iterator[tuple[str, str]]:
+    """The Secrets that a pod refers to, and in which words."""
+    for volume in spec.get("volumes") or () if volumes else ():
+        name = (volume.get("secret") or {}).get("secretName")
+        if name:
+            yield "volume with", name
+    for field, kind in words.items():
+        for container in spec.get(field) or ():
+            who = f"{kind} {container.get('name', '')}"
+            for one in container.get("env") or ():
+                key = (one.get("valueFrom") or {}).get("secretKeyRef")
+                if key:
+                    yield (
+                        f"{who} with envVar {one.get('name', '')} referencing",
+                        key.get("name", ""),
+                    )
+            for one in container.get("envFrom") or ():
+                if one.get("secretRef"):
+                    yield f"{who} with envFrom referencing", one["secretRef"].get("name", "")
 
 
 def mount_token(spec: Object) -> None:

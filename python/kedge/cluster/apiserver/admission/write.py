@@ -48,7 +48,7 @@ class Write:
 
     def warn(self, text: str) -> None:
         """Tells a client; what kedge writes itself has nobody to tell."""
-        if self.options.user is not None:
+        if self.options.user is not None and text not in self.options.warnings:
             self.options.warnings.append(text)
 
 
