@@ -111,3 +111,32 @@ def test_an_admin_of_a_namespace_cannot_make_himself_one_of_the_cluster(tmp_path
         with pytest.raises(Failed):
             admin.get(f"{bindings}/most")
         admin.close()
+
+
+def test_a_namespaces_admin_may_ask_about_others_in_it(tmp_path: Path) -> None:
+    with cluster(tmp_path) as kubeconfig:
+        admin = Api(kubeconfig)
+        admin.create(f"{NS}/serviceaccounts", {"metadata": {"name": "robot"}})
+        answer = admin.create(f"{NS}/serviceaccounts/robot/token", {"spec": {}})
+        robot = Account(kubeconfig, answer["status"]["token"])
+        body = binding("admin", "ClusterRole", "admin")
+        admin.create(f"{RBAC}/namespaces/default/rolebindings", body)
+        asked = {"verb": "get", "resource": "pods", "namespace": "default"}
+        review = {"spec": {"user": "jane", "resourceAttributes": asked}}
+        where = "/apis/authorization.k8s.io/v1/namespaces/{}/localsubjectaccessreviews"
+        code, found = robot.ask("POST", where.format("default"), review)
+        assert (code, found["status"]) == (201, {"allowed": False})
+        assert robot.ask("POST", where.format("kube-system"), review)[0] == 403
+        code, found = admin_answer(admin, where.format("kube-system"), review)
+        assert (code, found["reason"]) == (422, "Invalid")
+        admin.close()
+
+
+def admin_answer(api: Api, path: str, body: Any) -> tuple[int, dict[str, Any]]:
+    connection = api.connect()
+    try:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()

@@ -285,6 +285,10 @@ REVIEWS: tuple[Kind, ...] = (
         "io.k8s.api.authentication.v1.TokenReview", verbs=_CREATE,
     ),
     Kind(
+        "authorization.k8s.io", "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews",
+        "localsubjectaccessreview", True, "io.k8s.api.authorization.v1.LocalSubjectAccessReview", verbs=_CREATE,
+    ),
+    Kind(
         "authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews",
         "selfsubjectaccessreview", False, "io.k8s.api.authorization.v1.SelfSubjectAccessReview", verbs=_CREATE,
     ),

@@ -70,7 +70,7 @@ async def _start(
     tokens = Tokens(registry, pki.accounts_key, config.issuer)
     access = Access()
     registry.guard(Escalation(access, store), Signers(access))
-    dispatcher = Dispatcher(registry, tokens, Reviews(tokens, access))
+    dispatcher = Dispatcher(registry, tokens, Reviews(tokens, access, store))
     server = Server(runtime, store, _server_config(config, pki), dispatcher.handle)
     access.decider = server
     address = f"{_reachable(host)}:{server.port}"

@@ -208,7 +208,8 @@ class Dispatcher:
             raise failures.unsupported(kind, request.method.lower())
         body = document(request)
         body = {**body, "kind": kind.kind, "apiVersion": kind.api_version}
-        return answer(self._reviews.answer(kind.kind, body, request.user, request.groups), 201)
+        user = User(request.user, tuple(request.groups))
+        return answer(self._reviews.answer(kind, request.namespace, body, user), 201)
 
 
 Handler = Callable[[Request], Awaitable[Response]]

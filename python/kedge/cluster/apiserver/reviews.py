@@ -5,16 +5,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
+from kedge.api.keys import ObjectKey
+from kedge.api.validation import Problems, reviews
+from kedge.cluster.apiserver import bodies
+from kedge.cluster.apiserver.access import GROUP as RBAC
 from kedge.cluster.apiserver.access import About, User
+from kedge.cluster.apiserver.tokens import PREFIX
 from kedge.errors import BadRequest, CertificateError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from kedge.api.kinds import Kind
     from kedge.cluster.apiserver.access import Access
     from kedge.cluster.apiserver.tokens import Tokens
+    from kedge.store import Store
 
 Object = dict[str, Any]
+
+MAX_MISSING = 20
+"""Roles that are named as missing."""
 
 
 class Reviews:
@@ -23,43 +33,49 @@ class Reviews:
     Args:
         tokens: who knows tokens.
         access: who knows who may do what.
+        store: where roles and their bindings are.
     """
 
-    def __init__(self, tokens: Tokens, access: Access) -> None:
+    def __init__(self, tokens: Tokens, access: Access, store: Store) -> None:
         self._tokens = tokens
         self._access_of = access
+        self._store = store
 
-    def answer(self, kind: str, body: Object, user: str, groups: Sequence[str]) -> Object:
-        """Fills in the status of a review."""
-        match kind:
+    def answer(self, kind: Kind, namespace: str, body: Object, user: User) -> Object:
+        """Fills in the status of a review.
+
+        Args:
+            kind: which review.
+            namespace: of the request.
+            body: the document; changed.
+            user: who asks.
+
+        Raises:
+            BadRequest: nothing is asked.
+            Invalid: the question is against a rule.
+        """
+        bodies.decode(kind, body, bodies.WriteOptions())
+        metadata, spec = bodies.metadata_of(body), body.get("spec", {})
+        match kind.kind:
             case "SelfSubjectReview":
-                status: Object = {"userInfo": {"username": user, "groups": list(groups)}}
-            case "SelfSubjectAccessReview":
-                status = self._access(body.get("spec", {}), User(user, tuple(groups)))
+                status: Object = {"userInfo": {"username": user.name, "groups": list(user.groups)}}
             case "SelfSubjectRulesReview":
-                status = self._rules(body.get("spec", {}), User(user, tuple(groups)))
-            case "SubjectAccessReview":
-                status = self._access_of_other(body.get("spec", {}))
+                status = self._rules(spec, user)
             case "TokenReview":
-                status = self._token(body.get("spec", {}))
+                status = self._token(spec)
+            case "SelfSubjectAccessReview":
+                _check(kind, body)
+                status = self._access(spec, user)
             case _:
-                raise BadRequest(f"not a review: {kind}")
-        body.setdefault("metadata", {})
+                bodies.place(kind, ObjectKey(kind.group, kind.resource, namespace, ""), metadata)
+                _check(kind, body)
+                who = User(spec.get("user", ""), tuple(spec.get("groups") or ()))
+                status = self._access(spec, who)
         body["status"] = status
         return body
 
-    def _access_of_other(self, spec: Object) -> Object:
-        name, groups = spec.get("user", ""), spec.get("groups") or ()
-        if not name and not groups:
-            raise BadRequest("spec: at least one of user or group must be specified")
-        return self._access(spec, User(name, tuple(groups)))
-
     def _access(self, spec: Object, user: User) -> Object:
         resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-        if (resource is None) == (path is None):
-            raise BadRequest(
-                "spec: exactly one of nonResourceAttributes or resourceAttributes must be specified"
-            )
         if resource is None:
             asked: Object = path or {}
             verb, where = asked.get("verb", ""), asked.get("path", "")
@@ -70,13 +86,34 @@ class Reviews:
     def _rules(self, spec: Object, user: User) -> Object:
         namespace = spec.get("namespace", "")
         if not namespace:
-            raise BadRequest("spec.namespace: Required value")
-        return self._access_of.rules(user, namespace)
+            raise BadRequest("no namespace on request")
+        status = self._access_of.rules(user, namespace)
+        missing = self._missing_roles(user, namespace)
+        if missing:
+            listed = ", ".join(missing[:MAX_MISSING])
+            status["evaluationError"] = listed if len(missing) == 1 else f"[{listed}]"
+        return status
+
+    def _missing_roles(self, user: User, namespace: str) -> list[str]:
+        """What is wrong with bindings of a user: their roles do not exist."""
+        rows = [*self._store.list(RBAC, "clusterrolebindings").items]
+        rows += self._store.list(RBAC, "rolebindings", namespace=namespace).items
+        found = []
+        for row in rows:
+            binding = orjson.loads(row.value)
+            if not _is_for(binding, user):
+                continue
+            role = binding["roleRef"]
+            local = role["kind"] == "Role"
+            where, resource = (namespace, "roles") if local else ("", "clusterroles")
+            if self._store.get(ObjectKey(RBAC, resource, where, role["name"])) is None:
+                found.append(f'{resource[:-1]}.{RBAC} "{role["name"]}" not found')
+        return found
 
     def _token(self, spec: Object) -> Object:
         token = spec.get("token", "")
         if not token:
-            raise BadRequest("spec.token: Required value")
+            raise BadRequest("token is required for TokenReview in authentication")
         try:
             identity = self._tokens.review(token, list(spec.get("audiences") or ()))
         except CertificateError as error:
@@ -88,3 +125,24 @@ class Reviews:
             "extra": identity.extra,
         }
         return {"authenticated": True, "user": user, "audiences": list(identity.audiences)}
+
+
+def _check(kind: Kind, body: Object) -> None:
+    problems = Problems()
+    reviews.validate(kind.kind, body, problems)
+    problems.raise_for(kind.group, kind.kind, "")
+
+
+def _is_for(binding: Object, user: User) -> bool:
+    for subject in binding.get("subjects") or ():
+        name = subject.get("name", "")
+        match subject.get("kind"):
+            case "Group" if name in user.groups:
+                return True
+            case "User" if name == user.name:
+                return True
+            case "ServiceAccount":
+                namespace = subject.get("namespace") or binding["metadata"].get("namespace", "")
+                if user.name == f"{PREFIX}{namespace}:{name}":
+                    return True
+    return False
