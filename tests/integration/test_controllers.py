@@ -391,3 +391,27 @@ async def test_controllers_that_start_late_find_what_happened_meanwhile(primary:
         second.start(group, Config(ca_pem="CA"))
         await second.until(lambda: second.get("replicasets", replica_set["name"]) is None)
         second.stop()
+
+
+async def test_expired_bootstrap_tokens_are_removed_and_others_stay(plane: ControlPlane) -> None:
+    async def token(
+        name: str, expiration: str, namespace: str = "kube-system", **more: str
+    ) -> None:
+        body = {
+            "metadata": {"name": name},
+            "type": "bootstrap.kubernetes.io/token",
+            "stringData": {"expiration": expiration},
+            **more,
+        }
+        await plane.registry.create(key("secrets", name, namespace), body)
+
+    await token("later", "2999-01-01T00:00:00Z")
+    await token("elsewhere", "2000-01-01T00:00:00Z", "default")
+    await token("other", "2000-01-01T00:00:00Z", type="Opaque")
+    await token("over", "2000-01-01T00:00:00Z")
+    await plane.until(lambda: plane.get("secrets", "over", "kube-system") is None)
+    changed = {"stringData": {"expiration": "2000-01-01T00:00:00Z"}}
+    await plane.registry.patch(key("secrets", "later", "kube-system"), changed, MERGE)
+    await plane.until(lambda: plane.get("secrets", "later", "kube-system") is None)
+    assert plane.get("secrets", "other", "kube-system") is not None
+    assert plane.get("secrets", "elsewhere") is not None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kedge.cluster.controllers.attachments import plan as attaching
 from kedge.cluster.controllers.attachments.controller import Attachments
+from kedge.cluster.controllers.bootstrap_tokens import BootstrapTokens
 from kedge.cluster.controllers.certificates.controller import Certificates
 from kedge.cluster.controllers.daemon_sets.controller import DaemonSets
 from kedge.cluster.controllers.deployments.controller import Deployments
@@ -105,5 +106,6 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
         SliceMirroring(client, informer, recorder),
         Volumes(client, informer, recorder),
         Attachments(client, informer, recorder, force_seconds=config.force_detach_seconds),
+        BootstrapTokens(client, informer),
         *signing,
     ]
