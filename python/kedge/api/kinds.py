@@ -142,6 +142,10 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("", "v1", "PodTemplate", "podtemplates", "podtemplate", True, CORE + "PodTemplate"),
     Kind(
+        "", "v1", "ReplicationController", "replicationcontrollers", "replicationcontroller", True,
+        CORE + "ReplicationController", ("rc",), ("all",), (SCALE, STATUS), has_status=True, has_generation=True,
+    ),
+    Kind(
         "", "v1", "ResourceQuota", "resourcequotas", "resourcequota", True, CORE + "ResourceQuota", ("quota",), (),
         (STATUS,), has_status=True,
     ),
@@ -331,6 +335,11 @@ def _by_kind() -> dict[tuple[str, str], Kind]:
 def find(group: str, resource: str) -> Kind | None:
     """The row of a resource."""
     return _by_resource().get((group, resource))
+
+
+def of(group: str, resource: str) -> Kind:
+    """The row of a resource that is known to have one."""
+    return _by_resource()[group, resource]
 
 
 def find_kind(api_version: str, kind: str) -> Kind | None:

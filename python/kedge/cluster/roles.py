@@ -28,8 +28,8 @@ _VIEWED = {
     "": [
         "bindings", "configmaps", "endpoints", "events", "limitranges", "namespaces", "namespaces/status",
         "persistentvolumeclaims", "persistentvolumeclaims/status", "pods", "pods/log", "pods/status",
-        "replicationcontrollers", "resourcequotas", "resourcequotas/status", "serviceaccounts", "services",
-        "services/status",
+        "replicationcontrollers", "replicationcontrollers/scale", "replicationcontrollers/status", "resourcequotas",
+        "resourcequotas/status", "serviceaccounts", "services", "services/status",
     ],
     "apps": [
         "controllerrevisions", "daemonsets", "daemonsets/status", "deployments", "deployments/scale",
@@ -46,8 +46,8 @@ _VIEWED = {
 """What ``view`` reads: nothing that would let its holder become somebody else."""
 _EDITED = {
     "": [
-        "configmaps", "endpoints", "events", "persistentvolumeclaims", "pods", "replicationcontrollers", "secrets",
-        "serviceaccounts", "services",
+        "configmaps", "endpoints", "events", "persistentvolumeclaims", "pods", "replicationcontrollers",
+        "replicationcontrollers/scale", "secrets", "serviceaccounts", "services",
     ],
     "apps": [
         "daemonsets", "deployments", "deployments/rollback", "deployments/scale", "replicasets", "replicasets/scale",

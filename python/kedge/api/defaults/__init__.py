@@ -134,6 +134,7 @@ _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "nodes"): _node,
     ("", "persistentvolumeclaims"): _claim,
     ("", "persistentvolumes"): _volume_object,
+    ("", "replicationcontrollers"): workloads.replication_controller,
     ("discovery.k8s.io", "endpointslices"): services.endpoint_slice,
     ("networking.k8s.io", "ingressclasses"): _ingress_class,
     ("networking.k8s.io", "networkpolicies"): _network_policy,
@@ -146,4 +147,6 @@ _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("apps", "deployments"): workloads.deployment,
     ("apps", "replicasets"): workloads.replica_set,
     ("apps", "daemonsets"): workloads.daemon_set,
+    ("apps", "controllerrevisions"): workloads.controller_revision,
+    ("apps", "statefulsets"): workloads.stateful_set,
 }

@@ -56,3 +56,46 @@ def daemon_set(obj: Object) -> None:
         "numberReady",
     ):
         status.setdefault(field, 0)
+
+
+def stateful_set(obj: Object) -> None:
+    """A StatefulSet, with the claims that its pods get."""
+    spec = template(obj)
+    spec.setdefault("replicas", 1)
+    spec.setdefault("revisionHistoryLimit", 10)
+    spec.setdefault("podManagementPolicy", "OrderedReady")
+    strategy = spec.setdefault("updateStrategy", {})
+    if not strategy.get("type"):
+        strategy["type"] = "RollingUpdate"
+        strategy.setdefault("rollingUpdate", {})
+    if strategy["type"] == "RollingUpdate" and "rollingUpdate" in strategy:
+        strategy["rollingUpdate"].setdefault("partition", 0)
+        strategy["rollingUpdate"].setdefault("maxUnavailable", 1)
+    retention = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
+    retention.setdefault("whenDeleted", "Retain")
+    retention.setdefault("whenScaled", "Retain")
+    for claim in spec.get("volumeClaimTemplates", ()):
+        claim["apiVersion"], claim["kind"] = "v1", "PersistentVolumeClaim"
+        pods.claim_spec(claim.setdefault("spec", {}))
+        claim.setdefault("status", {}).setdefault("phase", "Pending")
+    status = obj.setdefault("status", {})
+    status.setdefault("replicas", 0)
+    status.setdefault("availableReplicas", 0)
+
+
+def replication_controller(obj: Object) -> None:
+    """A ReplicationController; without a selector it selects what it makes."""
+    spec = template(obj)
+    spec.setdefault("replicas", 1)
+    labels = spec.get("template", {}).get("metadata", {}).get("labels")
+    if labels:
+        if not spec.get("selector"):
+            spec["selector"] = dict(labels)
+        if not obj["metadata"].get("labels"):
+            obj["metadata"]["labels"] = dict(labels)
+    obj.setdefault("status", {}).setdefault("replicas", 0)
+
+
+def controller_revision(obj: Object) -> None:
+    """A ControllerRevision."""
+    obj.setdefault("revision", 0)

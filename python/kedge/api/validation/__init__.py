@@ -21,6 +21,7 @@ from kedge.api.validation import (
     pods,
     policy,
     services,
+    stateful_sets,
     storage,
     workloads,
 )
@@ -114,6 +115,7 @@ _RULES: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     ("", "nodes"): nodes.validate,
     ("", "persistentvolumeclaims"): storage.validate_claim,
     ("", "persistentvolumes"): storage.validate_volume,
+    ("", "replicationcontrollers"): workloads.validate_replication_controller,
     (certificates.GROUP, "certificatesigningrequests"): certificates.validate,
     ("", "resourcequotas"): limits.validate_quota,
     ("certificates.k8s.io", "clustertrustbundles"): endpoints.validate_trust_bundle,
@@ -134,6 +136,8 @@ _RULES: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     ("apps", "deployments"): workloads.validate_deployment,
     ("apps", "replicasets"): workloads.validate_replica_set,
     ("apps", "daemonsets"): workloads.validate_daemon_set,
+    ("apps", "controllerrevisions"): stateful_sets.validate_revision,
+    ("apps", "statefulsets"): stateful_sets.validate,
 }
 _CHANGES: dict[tuple[str, str], Callable[[Object, Object, Problems], None]] = {
     ("", "pods"): pods.validate_update,
@@ -159,8 +163,13 @@ _CHANGES: dict[tuple[str, str], Callable[[Object, Object, Problems], None]] = {
     ("apps", "deployments"): workloads.validate_update,
     ("apps", "replicasets"): workloads.validate_update,
     ("apps", "daemonsets"): workloads.validate_update,
+    ("apps", "controllerrevisions"): stateful_sets.validate_revision_update,
+    ("apps", "statefulsets"): stateful_sets.validate_update,
 }
 _STATUS: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     ("", "pods"): pods.validate_status,
+    ("", "replicationcontrollers"): workloads.validate_replica_status,
+    ("apps", "replicasets"): workloads.validate_replica_status,
+    ("apps", "statefulsets"): stateful_sets.validate_status,
     ("policy", "poddisruptionbudgets"): policy.validate_budget_status,
 }

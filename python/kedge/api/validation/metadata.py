@@ -20,6 +20,7 @@ MAX_ANNOTATIONS = 256 * 1024
 NAME_RULES: dict[tuple[str, str], NameRule] = {
     ("", "namespaces"): names.label,
     ("", "services"): names.label,
+    ("apps", "statefulsets"): names.label,
     ("certificates.k8s.io", "certificatesigningrequests"): names.path_segment,
     ("certificates.k8s.io", "clustertrustbundles"): names.path_segment,
     ("rbac.authorization.k8s.io", "clusterrolebindings"): names.path_segment,

@@ -25,7 +25,7 @@ _ABOUT_VOLUMES = frozenset({
 def validate_volume(obj: Object, problems: Problems) -> None:
     """A PersistentVolume has a size, a way to be used, and one source."""
     spec = obj.get("spec", {})
-    _access_modes(spec, problems)
+    _access_modes(spec, "spec", problems)
     if "storage" not in spec.get("capacity", {}):
         problems.required("spec.capacity", "storage is a required field")
     else:
@@ -54,18 +54,22 @@ def validate_volume_update(new: Object, old: Object, problems: Problems) -> None
 
 
 def validate_claim(obj: Object, problems: Problems) -> None:
-    """A claim says how it is to be used and how much it needs."""
-    spec = obj.get("spec", {})
-    _access_modes(spec, problems)
+    """A PersistentVolumeClaim."""
+    validate_claim_spec(obj.get("spec", {}), "spec", problems)
+
+
+def validate_claim_spec(spec: Object, path: str, problems: Problems) -> None:
+    """A claim, also one in a template, says how it is to be used and how much it needs."""
+    _access_modes(spec, path, problems)
     requests = spec.get("resources", {}).get("requests", {})
     if "storage" not in requests:
-        problems.required("spec.resources[storage]")
+        problems.required(f"{path}.resources[storage]")
     else:
-        _positive("spec.resources[storage]", requests["storage"], problems)
-    problems.choice("spec.volumeMode", spec.get("volumeMode"), VOLUME_MODES)
+        _positive(f"{path}.resources[storage]", requests["storage"], problems)
+    problems.choice(f"{path}.volumeMode", spec.get("volumeMode"), VOLUME_MODES)
     name = spec.get("storageClassName")
     if name:
-        problems.text("spec.storageClassName", name, names.subdomain(name))
+        problems.text(f"{path}.storageClassName", name, names.subdomain(name))
 
 
 def validate_claim_update(new: Object, old: Object, problems: Problems) -> None:
@@ -126,12 +130,12 @@ def validate_csi_node(obj: Object, problems: Problems) -> None:
             problems.required(f"{path}.nodeID")
 
 
-def _access_modes(spec: Object, problems: Problems) -> None:
+def _access_modes(spec: Object, path: str, problems: Problems) -> None:
     modes = spec.get("accessModes") or []
     if not modes:
-        problems.required("spec.accessModes", "at least 1 access mode is required")
+        problems.required(f"{path}.accessModes", "at least 1 access mode is required")
     for mode in modes:
-        problems.choice("spec.accessModes", mode, ACCESS_MODES)
+        problems.choice(f"{path}.accessModes", mode, ACCESS_MODES)
 
 
 def _positive(path: str, text: str, problems: Problems) -> None:

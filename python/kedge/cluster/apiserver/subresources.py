@@ -36,6 +36,9 @@ def assign(pod: Object, node: str, annotations: dict[str, str]) -> Object:
 def scale_of(obj: Object) -> Object:
     """The ``Scale`` of a workload."""
     metadata = obj["metadata"]
+    selector = obj.get("spec", {}).get("selector")
+    if obj.get("kind") == "ReplicationController":
+        selector = {"matchLabels": selector}
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     return {
         "kind": "Scale",
@@ -44,7 +47,7 @@ def scale_of(obj: Object) -> Object:
         "spec": {"replicas": obj.get("spec", {}).get("replicas", 0)},
         "status": {
             "replicas": obj.get("status", {}).get("replicas", 0),
-            "selector": selectors.text(obj.get("spec", {}).get("selector")),
+            "selector": selectors.text(selector),
         },
     }
 
