@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from kedge.api import kinds
 from kedge.cluster.controllers.attachments import plan as attaching
 from kedge.cluster.controllers.attachments.controller import Attachments
 from kedge.cluster.controllers.bootstrap_tokens import BootstrapTokens
@@ -25,7 +26,7 @@ from kedge.cluster.controllers.nodes.controller import Nodes
 from kedge.cluster.controllers.nodes.health import GRACE_SECONDS
 from kedge.cluster.controllers.pod_garbage import ORPHAN_SECONDS, TERMINATED_LIMIT, PodGarbage
 from kedge.cluster.controllers.quotas import Quotas
-from kedge.cluster.controllers.replica_sets import ReplicaSets
+from kedge.cluster.controllers.replica_sets.controller import ReplicaSets
 from kedge.cluster.controllers.service_accounts import ServiceAccounts
 from kedge.cluster.controllers.slice_mirroring.controller import SliceMirroring
 from kedge.cluster.controllers.volumes.controller import Volumes
@@ -101,7 +102,13 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
             orphan_seconds=config.orphan_seconds,
         ),
         Quotas(client, informer),
-        ReplicaSets(client, informer, recorder),
+        *(
+            ReplicaSets(kind, workloads, client, informer, recorder)
+            for kind, workloads in (
+                (kinds.of("apps", "replicasets"), informer.replica_sets),
+                (kinds.of("", "replicationcontrollers"), informer.replication_controllers),
+            )
+        ),
         ServiceAccounts(client, informer, config.ca_pem),
         SliceMirroring(client, informer, recorder),
         Volumes(client, informer, recorder),

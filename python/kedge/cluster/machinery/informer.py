@@ -57,6 +57,7 @@ class Informer:
         self.leases: Cache[records.Lease] = Cache(records.lease_of)
         self.deployments = WorkloadCache(records.workload_of)
         self.replica_sets = WorkloadCache(records.workload_of)
+        self.replication_controllers = WorkloadCache(records.replication_controller_of)
         self.daemon_sets = WorkloadCache(records.workload_of)
         self.claims: Cache[storage.Claim] = Cache(storage.claim_of)
         self.volumes: Cache[storage.Volume] = Cache(storage.volume_of)
@@ -75,6 +76,7 @@ class Informer:
             ("coordination.k8s.io", "leases"): self.leases,
             ("apps", "deployments"): self.deployments,
             ("apps", "replicasets"): self.replica_sets,
+            ("", "replicationcontrollers"): self.replication_controllers,
             ("apps", "daemonsets"): self.daemon_sets,
             ("storage.k8s.io", "storageclasses"): self.classes,
             ("storage.k8s.io", "csidrivers"): self.drivers,

@@ -183,7 +183,7 @@ class Node(Struct, weakref=False):
 
 
 class Workload(Struct, weakref=False):
-    """A Deployment, ReplicaSet or DaemonSet without its template."""
+    """A Deployment, ReplicaSet, ReplicationController, StatefulSet or DaemonSet without its template."""
 
     namespace: str
     name: str
@@ -294,6 +294,7 @@ def _addresses(status: wire.PodStatus) -> tuple[str, ...]:
 _pods = msgspec.json.Decoder(wire.PodObject)
 _nodes = msgspec.json.Decoder(wire.NodeObject)
 _workloads = msgspec.json.Decoder(wire.WorkloadObject)
+_replication = msgspec.json.Decoder(wire.ReplicationObject)
 _namespaces = msgspec.json.Decoder(wire.NamespaceObject)
 _leases = msgspec.json.Decoder(wire.LeaseObject)
 _anything = msgspec.json.Decoder(wire.AnyObject)
@@ -394,7 +395,19 @@ def node_of(value: bytes, version: int) -> Node:
 def workload_of(value: bytes, version: int) -> Workload:
     """A workload's record."""
     decoded = _workloads.decode(value)
-    metadata, spec = decoded.metadata, decoded.spec
+    return _workload(decoded.metadata, decoded.spec, version)
+
+
+def replication_controller_of(value: bytes, version: int) -> Workload:
+    """A ReplicationController's record."""
+    decoded = _replication.decode(value)
+    spec = decoded.spec
+    selector = wire.LabelSelector(spec.selector) if spec.selector else None
+    shared = wire.WorkloadSpec(spec.replicas, selector, spec.min_ready_seconds)
+    return _workload(decoded.metadata, shared, version)
+
+
+def _workload(metadata: wire.Metadata, spec: wire.WorkloadSpec, version: int) -> Workload:
     return Workload(
         namespace=metadata.namespace,
         name=metadata.name,

@@ -287,7 +287,7 @@ class NodeObject(Struct):
 
 
 class WorkloadSpec(Struct, rename="camel"):
-    """What Deployment, ReplicaSet and DaemonSet share of ``spec``."""
+    """What Deployment, ReplicaSet, StatefulSet and DaemonSet share of ``spec``."""
 
     replicas: int | None = None
     selector: LabelSelector | None = None
@@ -295,10 +295,25 @@ class WorkloadSpec(Struct, rename="camel"):
 
 
 class WorkloadObject(Struct):
-    """A Deployment, ReplicaSet or DaemonSet without its template."""
+    """A Deployment, ReplicaSet, StatefulSet or DaemonSet without its template."""
 
     metadata: Metadata
     spec: WorkloadSpec = field(default_factory=WorkloadSpec)
+
+
+class ReplicationSpec(Struct, rename="camel"):
+    """``spec`` of a ReplicationController: labels are its whole selector."""
+
+    replicas: int | None = None
+    selector: dict[str, str] | None = None
+    min_ready_seconds: int | None = None
+
+
+class ReplicationObject(Struct):
+    """A ReplicationController without its template."""
+
+    metadata: Metadata
+    spec: ReplicationSpec = field(default_factory=ReplicationSpec)
 
 
 class LeaseSpec(Struct, rename="camel"):

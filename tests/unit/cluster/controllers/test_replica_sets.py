@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kedge.cluster.controllers.replica_sets import (
+from kedge.cluster.controllers.replica_sets.plan import (
     BURST,
     claim,
     deletion_order,
