@@ -23,6 +23,7 @@ RESOURCES = {
     "deployments": "apps",
     "replicasets": "apps",
     "daemonsets": "apps",
+    "controllerrevisions": "apps",
     "leases": "coordination.k8s.io",
     "storageclasses": "storage.k8s.io",
     "csidrivers": "storage.k8s.io",

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kedge.cluster.controllers.daemon_sets.placement import HASH, Place, Template, place, pod_for
+from kedge.cluster.controllers.daemon_sets.placement import Place, Template, place, pod_for
 from kedge.cluster.controllers.daemon_sets.plan import OnNode, Plan, Planner, Strategy, strategy_of
 from kedge.cluster.controllers.daemon_sets.status import status_of
+from kedge.cluster.machinery.revisions import POD_LABEL
 from tests.fakes import objects
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def template(**spec: Any) -> dict[str, Any]:
 
 
 def daemon(node: str, digest: str = "new", **more: Any) -> Pod:
-    return objects.pod(node=node, labels={HASH: digest}, **{"ready": True, **more})
+    return objects.pod(node=node, labels={POD_LABEL: digest}, **{"ready": True, **more})
 
 
 def on(name: str, *pods: Pod, where: Place = HERE, reachable: bool = True) -> OnNode:
@@ -76,7 +77,7 @@ def test_a_daemon_pod_is_pinned_to_its_node_beside_its_own_terms():
     terms = body["spec"]["affinity"]["nodeAffinity"][field]["nodeSelectorTerms"]
     pin = [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]
     assert terms == [{"matchExpressions": [expression], "matchFields": pin}]
-    assert body["metadata"]["labels"][HASH] == "abc"
+    assert body["metadata"]["labels"][POD_LABEL] == "abc"
     keys = {each["key"] for each in body["spec"]["tolerations"]}
     assert "node.kubernetes.io/network-unavailable" in keys
     assert "node.kubernetes.io/unreachable" in keys
@@ -145,7 +146,7 @@ def test_a_surge_starts_the_new_pod_before_the_old_one_goes():
     started = on("a", daemon("a", "old"), daemon("a"))
     third = plan(SURGE, started, on("b", daemon("b", "old")))
     assert (third.create, names(third.delete)) == (["b"], ["a"])
-    assert third.delete[0].labels[HASH] == "old"
+    assert third.delete[0].labels[POD_LABEL] == "old"
 
 
 @pytest.mark.parametrize(

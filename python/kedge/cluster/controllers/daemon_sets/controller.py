@@ -7,6 +7,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from kedge.api import kinds
 from kedge.api.keys import ObjectKey
 from kedge.cluster.controllers.daemon_sets.placement import Template, place, pod_for
 from kedge.cluster.controllers.daemon_sets.plan import OnNode, Planner, strategy_of
@@ -15,6 +16,7 @@ from kedge.cluster.machinery import events
 from kedge.cluster.machinery.client import changed_fields
 from kedge.cluster.machinery.owners import adopt, controller_reference, release
 from kedge.cluster.machinery.reconciler import Reconciler, together
+from kedge.cluster.machinery.revisions import POD_LABEL, History, digest_of, forgettable
 from kedge.cluster.machinery.selectors import is_empty, labels_match
 from kedge.errors import KedgeError
 
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
     from kedge.cluster.machinery.events import Recorder
     from kedge.cluster.machinery.informer import Informer
     from kedge.cluster.machinery.records import Key, Node, Pod, Workload
+    from kedge.cluster.machinery.revisions import Settled
     from kedge.cluster.machinery.wire import Object
 
 NODE_DELAY_SECONDS = 0.02
 """Nodes that change together are looked at together."""
 WRITES = 64
 """Writes under way at once."""
+KIND = kinds.of("apps", "daemonsets")
 
 
 class DaemonSets:
@@ -45,6 +49,7 @@ class DaemonSets:
         self._client = client
         self._informer = informer
         self._recorder = recorder
+        self._history = History(client, informer.store, KIND, POD_LABEL)
         self._work: Reconciler[Key] = Reconciler("daemonsets", self._reconcile, informer, workers=2)
         informer.daemon_sets.watch(self._daemon_set_changed)
         informer.nodes.watch(self._node_changed)
@@ -87,23 +92,41 @@ class DaemonSets:
         await self._claim(record)
         template = Template.of(stored["spec"]["template"])
         nodes = self._nodes(record, template)
+        collisions = (stored.get("status") or {}).get("collisionCount") or 0
+        digest = digest_of(stored["spec"]["template"], collisions)
         failure: KedgeError | None = None
         if not record.deleted:
+            settled = await self._history.settle(record, stored)
+            digest = settled.update.labels.get(POD_LABEL, "")
+            collisions = settled.collisions
             desired = sum(each.place.should_run for each in nodes)
             strategy = strategy_of(stored["spec"], desired)
             now = time.time()
-            planner = Planner(template.digest, strategy, record.min_ready_seconds, now)
-            failure = await self._act(record, stored, template.digest, planner.plan(nodes))
+            planner = Planner(digest, strategy, record.min_ready_seconds, now)
+            failure = await self._act(record, stored, digest, planner.plan(nodes))
             await self._informer.caught_up()
             nodes = self._nodes(record, template)
-        status = status_of(record, template.digest, nodes, time.time())
-        patch = changed_fields(stored.get("status") or {}, status)
+            await self._forget(record, stored, settled)
+        status = status_of(record, digest, nodes, time.time())
+        if collisions:
+            status["collisionCount"] = collisions
+        patch = changed_fields(_counts(stored.get("status") or {}), status)
         if patch:
             daemon_set = ObjectKey("apps", "daemonsets", *key)
             await self._client.patch_status(daemon_set, patch, uid=record.uid)
         if failure is not None:
             raise failure
         return self._next_available(record, nodes)
+
+    async def _forget(self, record: Workload, stored: Object, settled: Settled) -> None:
+        limit = stored["spec"].get("revisionHistoryLimit", 10)
+        old = [each for each in settled.all if each is not settled.update]
+        if len(old) <= limit:
+            return
+        pods = self._informer.pods.owned_by(record.uid)
+        used = {pod.labels.get(POD_LABEL) for pod in pods}
+        live = {each.name for each in old if each.labels.get(POD_LABEL) in used}
+        await self._history.forget(record, forgettable(old, live, limit, live_count=True))
 
     async def _claim(self, record: Workload) -> None:
         if record.deleted:
@@ -183,6 +206,11 @@ class DaemonSets:
             if pod.ready and not pod.available(record.min_ready_seconds, now)
         ]
         return max(min(waits), 0.001) if waits else None
+
+
+def _counts(status: Object) -> Object:
+    """What of a status is written here: conditions are left to whoever wrote them."""
+    return {field: value for field, value in status.items() if field != "conditions"}
 
 
 def _matters(node: Node) -> tuple[object, ...]:

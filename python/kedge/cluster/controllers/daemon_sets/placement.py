@@ -8,7 +8,6 @@ short of something still runs its daemons.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kedge.cluster.machinery.owners import controller_reference
+from kedge.cluster.machinery.revisions import POD_LABEL
 from kedge.cluster.machinery.selectors import node_term_matches
 from kedge.cluster.machinery.tolerations import NO_EXECUTE, NO_SCHEDULE, untolerated
 from kedge.cluster.machinery.wire import PodSpec, Toleration
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from kedge.cluster.machinery.records import Node, Workload
     from kedge.cluster.machinery.wire import Object
 
-HASH = "controller-revision-hash"
 GENERATION = "pod-template-generation"
 
 _TOLERATED = (
@@ -53,21 +52,15 @@ class Place:
 class Template:
     """What of a template decides on nodes."""
 
-    digest: str
     spec: PodSpec
     tolerations: tuple[Toleration, ...]
 
     @classmethod
     def of(cls, template: Object) -> Template:
         """Reads a pod template."""
-        text = json.dumps(template, sort_keys=True, separators=(",", ":"))
         spec = _decoder.decode(json.dumps(template.get("spec") or {}).encode())
         added = msgspec.convert(_tolerations(template), tuple[Toleration, ...])
-        return cls(
-            hashlib.sha256(text.encode()).hexdigest()[:10],
-            spec,
-            (*(spec.tolerations or ()), *added),
-        )
+        return cls(spec, (*(spec.tolerations or ()), *added))
 
 
 def place(template: Template, node: Node) -> Place:
@@ -107,7 +100,7 @@ def pod_for(record: Workload, template: Object, digest: str, node: str) -> Objec
         "metadata": {
             "generateName": f"{record.name}-",
             "namespace": record.namespace,
-            "labels": {**labels, HASH: digest, GENERATION: str(record.generation)},
+            "labels": {**labels, POD_LABEL: digest, GENERATION: str(record.generation)},
             "annotations": metadata.get("annotations") or {},
             "finalizers": metadata.get("finalizers") or [],
             "ownerReferences": [controller_reference("apps/v1", "DaemonSet", record)],

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kedge.cluster.controllers.daemon_sets.placement import HASH
+from kedge.cluster.machinery.revisions import POD_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,8 +121,8 @@ class Planner:
         if not on.place.may_stay:
             self._plan.delete += [pod for pod in pods if not pod.deleted]
             return None
-        old = self._one([pod for pod in pods if pod.labels.get(HASH) != self._digest])
-        new = self._one([pod for pod in pods if pod.labels.get(HASH) == self._digest])
+        old = self._one([pod for pod in pods if pod.labels.get(POD_LABEL) != self._digest])
+        new = self._one([pod for pod in pods if pod.labels.get(POD_LABEL) == self._digest])
         if old is None and new is None:
             if on.place.should_run and not on.pods:
                 self._plan.create.append(on.name)

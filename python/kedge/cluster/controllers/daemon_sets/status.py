@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kedge.cluster.controllers.daemon_sets.placement import HASH
+from kedge.cluster.machinery.revisions import POD_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +37,7 @@ def status_of(record: Workload, digest: str, nodes: Iterable[OnNode], now: float
         best = next((pod for pod in oldest_first if pod.ready), oldest_first[0])
         ready += int(best.ready)
         available += int(best.available(record.min_ready_seconds, now))
-        updated += int(any(pod.labels.get(HASH) == digest for pod in running))
+        updated += int(any(pod.labels.get(POD_LABEL) == digest for pod in running))
     return {
         "currentNumberScheduled": current,
         "numberMisscheduled": misscheduled,
