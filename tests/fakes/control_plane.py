@@ -23,6 +23,7 @@ RESOURCES = {
     "deployments": "apps",
     "replicasets": "apps",
     "daemonsets": "apps",
+    "statefulsets": "apps",
     "controllerrevisions": "apps",
     "leases": "coordination.k8s.io",
     "storageclasses": "storage.k8s.io",

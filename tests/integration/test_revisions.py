@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DaemonSets with their revisions over a store and a registry."""
+"""DaemonSets and StatefulSets with their revisions over a store and a registry."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -77,3 +79,24 @@ async def test_revisions_are_taken_again_by_who_selects_them(nodes: ControlPlane
     owner = (nodes.get("daemonsets", "d") or {})["metadata"]["uid"]
     assert revision["metadata"]["ownerReferences"][0]["uid"] == owner
     assert revision["revision"] == 1
+
+
+async def test_a_taken_name_is_passed_over_and_counted(nodes: ControlPlane):
+    await nodes.workload("StatefulSet", "web", replicas=1)
+    await nodes.until(lambda: len(nodes.all("controllerrevisions")) == 1)
+    (revision,) = nodes.all("controllerrevisions")
+    await nodes.registry.delete(key("statefulsets", "web"))
+    await nodes.until(lambda: not nodes.all("controllerrevisions"))
+    name = revision["metadata"]["name"]
+    stranger = {"metadata": {"name": name}, "data": {"other": True}, "revision": 1}
+    await nodes.registry.create(key("controllerrevisions", name), stranger)
+    await nodes.workload("StatefulSet", "web", replicas=1)
+
+    def status() -> dict[str, Any]:
+        return (nodes.get("statefulsets", "web") or {}).get("status") or {}
+
+    await nodes.until(lambda: status().get("readyReplicas") == 1)
+    assert status()["collisionCount"] == 1
+    assert status()["currentRevision"] != name
+    kept = nodes.get("controllerrevisions", name) or {}
+    assert kept["data"] == {"other": True}

@@ -29,6 +29,7 @@ from kedge.cluster.controllers.quotas import Quotas
 from kedge.cluster.controllers.replica_sets.controller import ReplicaSets
 from kedge.cluster.controllers.service_accounts import ServiceAccounts
 from kedge.cluster.controllers.slice_mirroring.controller import SliceMirroring
+from kedge.cluster.controllers.stateful_sets.controller import StatefulSets
 from kedge.cluster.controllers.volumes.controller import Volumes
 from kedge.cluster.machinery.events import Recorder
 
@@ -111,6 +112,7 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
         ),
         ServiceAccounts(client, informer, config.ca_pem),
         SliceMirroring(client, informer, recorder),
+        StatefulSets(client, informer, recorder),
         Volumes(client, informer, recorder),
         Attachments(client, informer, recorder, force_seconds=config.force_detach_seconds),
         BootstrapTokens(client, informer),

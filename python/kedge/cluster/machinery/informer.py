@@ -58,6 +58,7 @@ class Informer:
         self.deployments = WorkloadCache(records.workload_of)
         self.replica_sets = WorkloadCache(records.workload_of)
         self.replication_controllers = WorkloadCache(records.replication_controller_of)
+        self.stateful_sets = WorkloadCache(records.workload_of)
         self.daemon_sets = WorkloadCache(records.workload_of)
         self.claims: Cache[storage.Claim] = Cache(storage.claim_of)
         self.volumes: Cache[storage.Volume] = Cache(storage.volume_of)
@@ -76,6 +77,7 @@ class Informer:
             ("coordination.k8s.io", "leases"): self.leases,
             ("apps", "deployments"): self.deployments,
             ("apps", "replicasets"): self.replica_sets,
+            ("apps", "statefulsets"): self.stateful_sets,
             ("", "replicationcontrollers"): self.replication_controllers,
             ("apps", "daemonsets"): self.daemon_sets,
             ("storage.k8s.io", "storageclasses"): self.classes,

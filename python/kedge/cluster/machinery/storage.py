@@ -40,6 +40,7 @@ class Claim(Struct, weakref=False):
     """Binding was completed once, whatever has become of the volume."""
     given: int = 0
     """Bytes that it has, as its status says."""
+    owners: tuple[wire.OwnerReference, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -172,6 +173,7 @@ def claim_of(value: bytes, version: int) -> Claim:
         selected_node=notes.selected_node,
         is_bound=bool(notes.bind_completed),
         given=units("storage", (decoded.status.capacity or {}).get("storage", 0)),
+        owners=metadata.owner_references or (),
     )
 
 
