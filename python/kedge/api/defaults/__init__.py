@@ -123,6 +123,23 @@ def _disruption_budget(obj: Object) -> None:
         status.setdefault(field, 0)
 
 
+def _webhooks(obj: Object) -> None:
+    is_mutating = obj.get("kind") == "MutatingWebhookConfiguration"
+    for hook in obj.get("webhooks") or ():
+        hook.setdefault("failurePolicy", "Fail")
+        hook.setdefault("matchPolicy", "Equivalent")
+        hook.setdefault("namespaceSelector", {})
+        hook.setdefault("objectSelector", {})
+        hook.setdefault("timeoutSeconds", 10)
+        if is_mutating:
+            hook.setdefault("reinvocationPolicy", "Never")
+        for rule in hook.get("rules") or ():
+            rule.setdefault("scope", "*")
+        service = (hook.get("clientConfig") or {}).get("service")
+        if service is not None:
+            service.setdefault("port", 443)
+
+
 _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "limitranges"): limits.defaults,
     ("", "pods"): pods.pod,
@@ -149,4 +166,6 @@ _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("apps", "daemonsets"): workloads.daemon_set,
     ("apps", "controllerrevisions"): workloads.controller_revision,
     ("apps", "statefulsets"): workloads.stateful_set,
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): _webhooks,
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): _webhooks,
 }

@@ -23,6 +23,7 @@ from kedge.api.validation import (
     services,
     stateful_sets,
     storage,
+    webhooks,
     workloads,
 )
 from kedge.api.validation.problems import Problems
@@ -138,6 +139,8 @@ _RULES: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     ("apps", "daemonsets"): workloads.validate_daemon_set,
     ("apps", "controllerrevisions"): stateful_sets.validate_revision,
     ("apps", "statefulsets"): stateful_sets.validate,
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): webhooks.validate,
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): webhooks.validate,
 }
 _CHANGES: dict[tuple[str, str], Callable[[Object, Object, Problems], None]] = {
     ("", "pods"): pods.validate_update,

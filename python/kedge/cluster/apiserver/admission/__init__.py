@@ -28,6 +28,7 @@ from kedge.cluster.apiserver.admission.storage import (
     PersistentVolumeClaimResize,
 )
 from kedge.cluster.apiserver.admission.tolerations import DefaultTolerationSeconds
+from kedge.cluster.apiserver.admission.webhooks import MutatingWebhook, ValidatingWebhook
 from kedge.cluster.apiserver.admission.write import CREATE, DELETE, UPDATE, Plugin, Write
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ PLUGINS: tuple[type[Plugin], ...] = (
     RuntimeClass,
     CertificateSubjectRestriction,
     DefaultIngressClass,
+    MutatingWebhook,
+    ValidatingWebhook,
 )
 
 
@@ -70,8 +73,13 @@ class Admission:
 
     async def admit(self, write: Write) -> None:
         """Completes an object; its fields are not validated yet."""
-        for step in self._plan(write)[0]:
+        steps = self._plan(write)[0]
+        for step in steps:
             await step(write)
+        if write.rounds is not None and write.rounds.changed:
+            write.rounds.again = True
+            for step in steps:
+                await step(write)
 
     async def validate(self, write: Write) -> None:
         """Refuses what may not be.

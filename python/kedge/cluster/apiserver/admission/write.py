@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kedge.cluster.apiserver import failures
@@ -21,6 +21,25 @@ CREATE, UPDATE, DELETE = "CREATE", "UPDATE", "DELETE"
 
 
 @dataclass(slots=True)
+class Rounds:
+    """Which webhooks a write has met: some want to see what others made of it, in a second round.
+
+    Attributes:
+        changed: whether one of them changed the object.
+        again: whether this is the second round.
+        met: those that were asked and want to see changes.
+        due: those of them that are to be asked again.
+        left: the object as the last one left it.
+    """
+
+    changed: bool = False
+    again: bool = False
+    met: set[tuple[str, str]] = field(default_factory=set)
+    due: set[tuple[str, str]] = field(default_factory=set)
+    left: bytes = b""
+
+
+@dataclass(slots=True)
 class Write:
     """One write, before it is stored.
 
@@ -32,6 +51,7 @@ class Write:
         old: as it is; empty for a create.
         options: who writes, and how.
         subresource: through which, if any.
+        rounds: of webhooks, once one was asked.
     """
 
     operation: str
@@ -41,6 +61,7 @@ class Write:
     old: Object
     options: WriteOptions
     subresource: str = ""
+    rounds: Rounds | None = None
 
     def forbidden(self, why: str) -> Forbidden:
         """The refusal of this write."""
