@@ -26,6 +26,7 @@ from kedge.cluster.controllers import all_controllers
 from kedge.cluster.machinery.client import Client
 from kedge.cluster.machinery.informer import Informer
 from kedge.cluster.scheduler.loop import Scheduler
+from kedge.cluster.usage import Usage
 from kedge.errors import ConfigError, Corrupt
 from kedge.store import Store
 
@@ -91,6 +92,7 @@ async def _start(
         access=access,
         address=outward_address(host),
         port=server.port,
+        ask=Usage(runtime, config.data_dir / "kubeconfig", group).ask,
     )
     for component in all_controllers(client, informer, settings):
         group.create_task(component.run())

@@ -11,7 +11,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from kedge.api import limits
-from kedge.api.defaults import pods, services, workloads
+from kedge.api.defaults import autoscaling, pods, services, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,6 +162,7 @@ _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("storage.k8s.io", "csidrivers"): _csi_driver,
     ("storage.k8s.io", "storageclasses"): _storage_class,
     ("apps", "deployments"): workloads.deployment,
+    ("autoscaling", "horizontalpodautoscalers"): autoscaling.autoscaler,
     ("apps", "replicasets"): workloads.replica_set,
     ("apps", "daemonsets"): workloads.daemon_set,
     ("apps", "controllerrevisions"): workloads.controller_revision,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.api.validation import (
     access,
+    autoscaling,
     certificates,
     config,
     endpoints,
@@ -135,6 +136,7 @@ _RULES: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     ("storage.k8s.io", "csinodes"): storage.validate_csi_node,
     ("storage.k8s.io", "storageclasses"): storage.validate_class,
     ("apps", "deployments"): workloads.validate_deployment,
+    ("autoscaling", "horizontalpodautoscalers"): autoscaling.validate,
     ("apps", "replicasets"): workloads.validate_replica_set,
     ("apps", "daemonsets"): workloads.validate_daemon_set,
     ("apps", "controllerrevisions"): stateful_sets.validate_revision,
@@ -174,5 +176,6 @@ _STATUS: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     ("", "replicationcontrollers"): workloads.validate_replica_status,
     ("apps", "replicasets"): workloads.validate_replica_status,
     ("apps", "statefulsets"): stateful_sets.validate_status,
+    ("autoscaling", "horizontalpodautoscalers"): autoscaling.validate_status,
     ("policy", "poddisruptionbudgets"): policy.validate_budget_status,
 }

@@ -8,11 +8,12 @@ They never import each other: they meet through the store. What they share is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kedge.api import kinds
 from kedge.cluster.controllers.attachments import plan as attaching
 from kedge.cluster.controllers.attachments.controller import Attachments
+from kedge.cluster.controllers.autoscalers.controller import PERIOD_SECONDS, Autoscalers
 from kedge.cluster.controllers.bootstrap_tokens import BootstrapTokens
 from kedge.cluster.controllers.certificates.controller import Certificates
 from kedge.cluster.controllers.daemon_sets.controller import DaemonSets
@@ -34,6 +35,8 @@ from kedge.cluster.controllers.volumes.controller import Volumes
 from kedge.cluster.machinery.events import Recorder
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from kedge.cluster.apiserver.access import Access
     from kedge.cluster.machinery.client import Client
     from kedge.cluster.machinery.informer import Informer
@@ -69,6 +72,10 @@ class Config:
     """Where pods reach the API server; empty if there is no such address."""
     port: int = 0
     """At which port they do."""
+    ask: Callable[[str], Awaitable[dict[str, Any]]] | None = None
+    """Gets what the API server has at a path: the metrics that autoscalers follow."""
+    autoscale_seconds: float = PERIOD_SECONDS
+    """How often an autoscaler is looked at."""
 
 
 def all_controllers(client: Client, informer: Informer, config: Config) -> list[Component]:
@@ -80,9 +87,12 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
         config: their settings.
     """
     recorder = Recorder(client, "kedge-controllers")
-    own = (
-        [KubernetesService(client, informer, config.address, config.port)] if config.address else []
-    )
+    own: list[Component] = []
+    if config.address:
+        own.append(KubernetesService(client, informer, config.address, config.port))
+    if config.ask is not None:
+        period = config.autoscale_seconds
+        own.append(Autoscalers(client, informer, recorder, config.ask, period))
     signing: list[Component] = []
     if config.authority is not None and config.access is not None:
         signing = [Certificates(client, informer, config.access, config.authority)]

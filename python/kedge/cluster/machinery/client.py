@@ -136,6 +136,13 @@ class Client:
         finally:
             self._informer.wrote()
 
+    async def scale(self, key: ObjectKey, replicas: int) -> Object:
+        """Sets how many replicas a workload is to have."""
+        try:
+            return await self._registry.scale(key, lambda _: replicas)
+        finally:
+            self._informer.wrote()
+
     async def bind(self, namespace: str, name: str, uid: str, node: str) -> None:
         """Binds a pod to a node."""
         try:

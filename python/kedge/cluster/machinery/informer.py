@@ -65,6 +65,7 @@ class Informer:
         self.classes: Cache[storage.StorageClass] = Cache(storage.class_of)
         self.drivers: Cache[storage.Driver] = Cache(storage.driver_of)
         self.attachments = AttachmentCache(storage.attachment_of)
+        self.autoscalers: Cache[records.Named] = Cache(records.named_of)
         self.budgets = BudgetCache(budgets.budget_of)
         self.services = ServiceCache(services.service_of)
         self.slices = SliceCache(services.slice_of)
@@ -90,6 +91,7 @@ class Informer:
             ("", "endpoints"): self.endpoints,
             (services.GROUP, services.SLICES): self.slices,
             (budgets.GROUP, budgets.RESOURCE): self.budgets,
+            ("autoscaling", "horizontalpodautoscalers"): self.autoscalers,
         }
         self._event_watchers: list[EventWatcher] = []
         self._synced = asyncio.Event()

@@ -220,6 +220,20 @@ class Namespace(Struct, weakref=False):
         return ("", self.name)
 
 
+class Named(Struct, weakref=False):
+    """An object of which only that it is there matters until it is worked on."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int
+
+    @property
+    def key(self) -> Key:
+        """Namespace and name."""
+        return (self.namespace, self.name)
+
+
 class Lease(Struct, weakref=False):
     """A lease: a node's sign of life."""
 
@@ -303,6 +317,12 @@ _anything = msgspec.json.Decoder(wire.AnyObject)
 def metadata_of(value: bytes) -> wire.Metadata:
     """The metadata of any object."""
     return _anything.decode(value).metadata
+
+
+def named_of(value: bytes, version: int) -> Named:
+    """A record of any object."""
+    metadata = metadata_of(value)
+    return Named(sys.intern(metadata.namespace), metadata.name, metadata.uid, version)
 
 
 def pod_of(value: bytes, version: int) -> Pod:
