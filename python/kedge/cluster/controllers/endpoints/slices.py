@@ -17,7 +17,7 @@ from kedge.cluster.machinery import services
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from kedge.cluster.machinery.records import Pod
+    from kedge.cluster.machinery.records import NamedPort, Pod
 
 Object = dict[str, Any]
 
@@ -83,11 +83,15 @@ def group(
     """The endpoints of a family, by the ports that they offer."""
     anyway = bool(service.get("spec", {}).get("publishNotReadyAddresses"))
     groups: dict[str, Group] = {}
+    known: dict[tuple[NamedPort, ...], Group] = {}
     for pod in pods:
         if not services.is_endpoint(pod, terminating=True):
             continue
-        ports = _ports(service, pod)
-        found = groups.setdefault(_port_key(ports), Group(ports))
+        found = known.get(pod.named_ports)
+        if found is None:
+            ports = _ports(service, pod)
+            found = groups.setdefault(_port_key(ports), Group(ports))
+            known[pod.named_ports] = found
         zone = zone_of(pod.node)
         addresses = services.addresses_of(pod, family)
         if addresses and (zone is not None or anyway):

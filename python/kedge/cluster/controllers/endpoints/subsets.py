@@ -15,7 +15,7 @@ from kedge.cluster.machinery import services
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kedge.cluster.machinery.records import Pod
+    from kedge.cluster.machinery.records import NamedPort, Pod
 
 Object = dict[str, Any]
 
@@ -32,7 +32,7 @@ def subsets_of(service: Object, pods: Iterable[Pod]) -> list[Object]:
     spec = service.get("spec", {})
     anyway = bool(spec.get("publishNotReadyAddresses"))
     family = services.families(service)[0]
-    found: list[Object] = []
+    found: dict[tuple[NamedPort, ...], Object] = {}
     for pod in pods:
         addresses = services.addresses_of(pod, family)
         if not addresses or not services.is_endpoint(pod, terminating=anyway):
@@ -44,12 +44,14 @@ def subsets_of(service: Object, pods: Iterable[Pod]) -> list[Object]:
             address["nodeName"] = pod.node
         address["targetRef"] = services.target_of(pod)
         field = "addresses" if anyway or pod.ready else "notReadyAddresses"
-        if spec.get("ports"):
-            ports = [_port(pod, port) for port in spec["ports"]]
-            found += [{field: [address], "ports": [port]} for port in ports if port is not None]
-        elif services.is_headless(service):
-            found.append({field: [address]})
-    return repack(found)
+        subset = found.get(pod.named_ports)
+        if subset is None:
+            ports = [_port(pod, port) for port in spec.get("ports") or ()]
+            subset = {"ports": [port for port in ports if port is not None]}
+            found[pod.named_ports] = subset
+        if subset["ports"] or (not spec.get("ports") and services.is_headless(service)):
+            subset.setdefault(field, []).append(address)
+    return repack(list(found.values()))
 
 
 def _port(pod: Pod, port: Object) -> Object | None:
