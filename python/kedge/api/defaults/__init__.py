@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 
+def apply_status(group: str, resource: str, obj: Object) -> None:
+    """Fills in the defaults of a status that was written."""
+    if (group, resource) == ("", "services"):
+        services.service_status(obj)
+
+
 def apply(group: str, resource: str, obj: Object) -> None:
     """Fills in the defaults of an object."""
     rule = _RULES.get((group, resource))

@@ -25,9 +25,15 @@ def service(obj: Object) -> None:
         spec["externalTrafficPolicy"] = "Cluster"
     if kind in ("ClusterIP", "LoadBalancer", "NodePort"):
         spec.setdefault("internalTrafficPolicy", "Cluster")
-    balancer = obj.setdefault("status", {}).setdefault("loadBalancer", {})
+    obj.setdefault("status", {}).setdefault("loadBalancer", {})
     if kind == "LoadBalancer":
         spec.setdefault("allocateLoadBalancerNodePorts", True)
+
+
+def service_status(obj: Object) -> None:
+    """Of what is written of a load balancer."""
+    balancer = obj.setdefault("status", {}).setdefault("loadBalancer", {})
+    if obj.get("spec", {}).get("type") == "LoadBalancer":
         for ingress in balancer.get("ingress") or ():
             if ingress.get("ip"):
                 ingress.setdefault("ipMode", "VIP")

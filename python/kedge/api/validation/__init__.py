@@ -104,6 +104,10 @@ def validate_status(kind: Kind, obj: Object) -> None:
         problems = Problems()
         rule(obj.get("status", {}), problems)
         problems.raise_for(kind.group, kind.kind, obj["metadata"]["name"])
+    if kind.resource == "services" and not kind.group:
+        problems = Problems()
+        services.validate_status(obj, problems)
+        problems.raise_for(kind.group, kind.kind, obj["metadata"]["name"])
 
 
 _RULES: dict[tuple[str, str], Callable[[Object, Problems], None]] = {

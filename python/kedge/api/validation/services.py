@@ -194,6 +194,33 @@ def _traffic(spec: Object, problems: Problems) -> None:
         problems.choice("spec.trafficDistribution", spec["trafficDistribution"], DISTRIBUTIONS)
 
 
+def validate_status(obj: Object, problems: Problems) -> None:
+    """Where a load balancer is reached; a Service of another type has none."""
+    balancer = (obj.get("status") or {}).get("loadBalancer") or {}
+    path = "status.loadBalancer.ingress"
+    if balancer.get("ingress") and obj.get("spec", {}).get("type") != "LoadBalancer":
+        problems.forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'")
+        return
+    for index, ingress in enumerate(balancer.get("ingress") or ()):
+        _ingress(ingress, f"{path}[{index}]", problems)
+
+
+def _ingress(ingress: Object, path: str, problems: Problems) -> None:
+    address, mode, name = (ingress.get(field, "") for field in ("ip", "ipMode", "hostname"))
+    if address and not addresses.is_address(address):
+        problems.invalid(f"{path}.ip", address, NOT_AN_ADDRESS)
+    if address and not mode:
+        problems.required(f"{path}.ipMode", "must be specified when `ip` is set")
+    elif mode and not address:
+        problems.forbidden(f"{path}.ipMode", "may not be specified when `ip` is not set")
+    elif mode:
+        problems.choice(f"{path}.ipMode", mode, ("Proxy", "VIP"))
+    if name:
+        problems.text(f"{path}.hostname", name, names.subdomain(name))
+        if addresses.is_address(name):
+            problems.invalid(f"{path}.hostname", name, "must be a DNS name, not an IP address")
+
+
 def validate_update(new: Object, old: Object, problems: Problems) -> None:
     """A Service keeps its addresses, and a load balancer its class and health check."""
     before, after = old.get("spec", {}), new.get("spec", {})

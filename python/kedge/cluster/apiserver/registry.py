@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kedge.api import names, patches, schema, validation
+from kedge.api import defaults, names, patches, schema, validation
 from kedge.api.keys import ObjectKey
 from kedge.api.kinds import Kind, find
 from kedge.cluster.apiserver import bodies, failures, signing_requests, subresources
@@ -339,6 +339,7 @@ class Registry:
             status = change(obj)
             bodies.report(schema.decode(shape, status), options, prefix="status.")
             obj["status"] = status
+            defaults.apply_status(kind.group, kind.resource, obj)
             validation.validate_status(kind, obj)
             return obj
 

@@ -341,6 +341,30 @@ async def test_what_has_no_effect_is_warned_of(registry: Registry):
     ]
 
 
+async def test_a_load_balancer_says_where_it_is_reached(registry: Registry):
+    await make(registry, "plain")
+    await make(registry, type="LoadBalancer")
+
+    async def write(name: str, **ingress: str) -> Object:
+        status = {"status": {"loadBalancer": {"ingress": [ingress]}}}
+        changed: Object = await registry.patch_status(key(name), status)
+        return changed
+
+    found = (await write("s", ip="203.0.113.1"))["status"]["loadBalancer"]["ingress"]
+    assert found == [{"ip": "203.0.113.1", "ipMode": "VIP"}]
+    where = "status.loadBalancer.ingress"
+    for name, ingress, path in (
+        ("plain", {"ip": "203.0.113.1"}, where),
+        ("s", {"ip": "x"}, f"{where}[0].ip"),
+        ("s", {"ipMode": "VIP"}, f"{where}[0].ipMode"),
+        ("s", {"ip": "203.0.113.1", "ipMode": "Other"}, f"{where}[0].ipMode"),
+        ("s", {"hostname": "203.0.113.1"}, f"{where}[0].hostname"),
+    ):
+        assert list(await complaint(write(name, **ingress))) == [path]
+    spec = await patch(registry, type="ClusterIP")
+    assert spec["status"]["loadBalancer"] == {}
+
+
 async def test_whatever_happens_what_is_taken_is_what_services_have(both: Registry):
     rng = random.Random(7)
     wishes: list[Object] = [
