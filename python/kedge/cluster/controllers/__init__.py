@@ -101,7 +101,7 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
         Deployments(client, informer, recorder),
         DaemonSets(client, informer, recorder),
         Disruption(client, informer, recorder),
-        EndpointsController(client, informer),
+        EndpointsController(client, informer, recorder),
         *own,
         Nodes(client, informer, recorder, grace_seconds=config.node_grace_seconds),
         Namespaces(client, informer),

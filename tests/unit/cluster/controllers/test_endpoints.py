@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedge.api.endpoints import repack
-from kedge.cluster.controllers.endpoints import subsets
+from kedge.cluster.controllers.endpoints import hints, subsets
 from kedge.cluster.controllers.endpoints.slices import MANAGER, plan
 from kedge.cluster.controllers.endpoints.triggers import Triggers
 from kedge.cluster.machinery import records, services
@@ -207,6 +208,96 @@ def test_one_change_among_many_writes_one_slice():
     assert (len(changes.create), len(changes.update), len(changes.delete)) == (0, 1, 0)
     changes = plan(service(), [*pods, pod(300)], zone_of, held)
     assert (len(changes.create), len(changes.update), len(changes.delete)) == (0, 1, 0)
+
+
+# --- zones
+
+
+@cache
+def zoned(number: int, zone: str) -> records.Pod:
+    """A pod on a node that is called as its zone; always the same one."""
+    return pod(number, node=zone)
+
+
+def spread(
+    zones: list[str], ratios: dict[str, float] | None, held: list[Object] | None = None
+) -> tuple[list[Object], str]:
+    """The slices of pods that are each in a zone, and why they are not divided."""
+    asking = service()
+    asking["metadata"]["annotations"] = {"service.kubernetes.io/topology-mode": "Auto"}
+    pods = [zoned(number, zone) for number, zone in enumerate(zones)]
+    changes = plan(asking, pods, lambda node: node, copy.deepcopy(held or []), ratios)
+    made = [
+        {**one, "metadata": {**one["metadata"], "name": str(n)}}
+        for n, one in enumerate([*changes.create, *changes.update])
+    ]
+    return made or (held or []), changes.undivided
+
+
+def for_zones(slices: list[Object]) -> list[str]:
+    return [
+        each["hints"]["forZones"][0]["name"] if "hints" in each else ""
+        for one in slices
+        for each in one["endpoints"]
+    ]
+
+
+def test_endpoints_are_divided_by_the_processors_of_zones():
+    found, why = spread(["a", "a", "a", "b"], {"a": 0.5, "b": 0.5})
+    assert (sorted(for_zones(found)), why) == (["a", "a", "b", "b"], "")
+    again, _ = spread(["a", "a", "a", "b"], {"a": 0.5, "b": 0.5}, found)
+    assert again == found
+
+
+@pytest.mark.parametrize(
+    ("zones", "ratios", "why"),
+    [
+        (["a", "b"], None, "Insufficient Node information"),
+        (["a"], {"a": 0.5, "b": 0.5}, "Insufficient number of endpoints (1 endpoints, 2 zones)"),
+        (["a", "b"], {"a": 0.9, "b": 0.1}, "Unable to allocate minimum required endpoints"),
+        (["a", "a", "b", ""], {"a": 0.5, "b": 0.5}, "do not have a zone specified"),
+    ],
+)
+def test_where_they_cannot_be_divided_nobody_is_hinted_at(
+    zones: list[str], ratios: dict[str, float] | None, why: str
+):
+    before, _ = spread(["a", "b", "b", "a"], {"a": 0.5, "b": 0.5})
+    assert "a" in for_zones(before)
+    found, told = spread(zones, ratios, before)
+    assert why in told
+    assert told.endswith("addressType: IPv4")
+    assert set(for_zones(found)) == {""}
+
+
+@given(
+    st.lists(st.sampled_from("abc"), min_size=3, max_size=150),
+    st.lists(st.integers(1, 64), min_size=3, max_size=3),
+)
+def test_no_zone_gets_less_than_its_share_can_bear(zones: list[str], processors: list[int]):
+    ratios = {zone: count / sum(processors) for zone, count in zip("abc", processors, strict=True)}
+    found, why = spread(zones, ratios)
+    counts = {zone: for_zones(found).count(zone) for zone in "abc"}
+    if why:
+        assert set(for_zones(found)) == {""}
+    else:
+        wanted = hints.allocate(len(zones), ratios)
+        assert not isinstance(wanted, str)
+        assert all(counts[zone] >= wanted[zone].least - 1 for zone in counts)
+        assert sum(counts.values()) == len(zones)
+
+
+def node(zone: str | None, cpu: str, ready: str = "True", **labels: str) -> records.Node:
+    made = objects.node(f"{zone}-{cpu}", labels={**({hints.ZONE: zone} if zone else {}), **labels})
+    made.allocatable, made.ready = {"cpu": int(cpu)}, ready
+    return made
+
+
+def test_shares_are_of_ready_nodes_that_serve():
+    nodes = [node("a", "3000"), node("b", "1000"), node("c", "9000", ready="False")]
+    nodes.append(node("d", "5000", **{"node-role.kubernetes.io/control-plane": ""}))
+    assert hints.ratios_of(nodes) == {"a": 0.75, "b": 0.25}
+    assert hints.ratios_of(nodes[:1]) is None
+    assert hints.ratios_of([*nodes, node(None, "1")]) is None
 
 
 # --- Endpoints

@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
-from kedge.cluster.controllers.endpoints import slices, subsets
+from kedge.cluster.controllers.endpoints import hints, slices, subsets
+from kedge.cluster.controllers.endpoints.hints import ZONE
 from kedge.cluster.controllers.endpoints.triggers import Triggers
-from kedge.cluster.machinery import services
+from kedge.cluster.machinery import events, services
 from kedge.cluster.machinery.reconciler import Reconciler
 from kedge.errors import Forbidden
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
-ZONE = "topology.kubernetes.io/zone"
 LARGE = 100
 """From so many pods on, a Service's changes are gathered for a moment."""
 GATHER_SECONDS = 0.5
@@ -36,11 +36,15 @@ class EndpointsController:
     Args:
         client: writes.
         informer: reads.
+        recorder: tells people.
     """
 
-    def __init__(self, client: Client, informer: Informer) -> None:
+    def __init__(self, client: Client, informer: Informer, recorder: events.Recorder) -> None:
         self._client = client
         self._informer = informer
+        self._recorder = recorder
+        self._divided: set[Key] = set()
+        self._dividing: set[Key] = set()
         self._triggers = Triggers()
         self._large: set[Key] = set()
         self._work: Reconciler[Key] = Reconciler("endpoints", self._reconcile, informer)
@@ -80,6 +84,9 @@ class EndpointsController:
                 self._work.add(service.key)
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
+        if _share(old) != _share(new):
+            for key in self._dividing:
+                self._work.add_after(key, GATHER_SECONDS)
         if new is None or (old is not None and old.labels.get(ZONE) == new.labels.get(ZONE)):
             return
         for pod in self._informer.pods.on_node(new.name):
@@ -126,6 +133,32 @@ class EndpointsController:
     def _forget(self, key: Key) -> None:
         self._triggers.forget(key)
         self._large.discard(key)
+        self._divided.discard(key)
+        self._dividing.discard(key)
+
+    def _tell(self, service: Object, undivided: str) -> None:
+        """Says when endpoints begin or cease to be divided among zones."""
+        metadata = service["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        is_wanted, was_divided = hints.is_automatic(service), key in self._divided
+        if is_wanted:
+            self._dividing.add(key)
+        else:
+            self._dividing.discard(key)
+        if is_wanted and not undivided:
+            self._divided.add(key)
+        else:
+            self._divided.discard(key)
+        about = events.Reference("Service", "v1", *key, metadata["uid"])
+        family = f"addressType: {services.families(service)[0]}"
+        if undivided:
+            self._recorder.record(about, events.WARNING, "TopologyAwareHintsDisabled", undivided)
+        elif is_wanted and not was_divided:
+            text = f"{hints.ENABLED}, {family}"
+            self._recorder.record(about, events.NORMAL, "TopologyAwareHintsEnabled", text)
+        elif was_divided and not is_wanted:
+            text = f"{hints.DISABLED}, {family}"
+            self._recorder.record(about, events.WARNING, "TopologyAwareHintsDisabled", text)
 
     def _note_size(self, key: Key, pods: Sequence[Pod]) -> None:
         if len(pods) >= LARGE:
@@ -138,7 +171,11 @@ class EndpointsController:
         return node.labels.get(ZONE, "") if node is not None else None
 
     async def _write_slices(self, service: Object, pods: Sequence[Pod], trigger: str) -> None:
-        changes = slices.plan(service, pods, self._zone, self._existing(service))
+        ratios = None
+        if hints.is_automatic(service):
+            ratios = hints.ratios_of(self._informer.nodes)
+        changes = slices.plan(service, pods, self._zone, self._existing(service), ratios)
+        self._tell(service, changes.undivided)
         namespace = service["metadata"]["namespace"]
         for one in changes.create:
             _stamp(one, trigger)
@@ -180,6 +217,13 @@ def _looks_same(old: Pod, new: Pod) -> bool:
         and old.finished == new.finished
         and old.node == new.node
     )
+
+
+def _share(node: Node | None) -> tuple[str, int, bool]:
+    """What a node adds to the share of its zone."""
+    if node is None:
+        return ("", 0, False)
+    return (node.labels.get(ZONE, ""), node.allocatable.get("cpu", 0), node.ready == "True")
 
 
 def _stamp(one: Object, trigger: str) -> None:

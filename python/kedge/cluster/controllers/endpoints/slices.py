@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kedge.cluster.controllers.endpoints import hints
 from kedge.cluster.machinery import services
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ Object = dict[str, Any]
 
 MANAGER = "endpointslice-controller.k8s.io"
 _RESERVED = frozenset((services.SERVICE_NAME, services.MANAGED_BY, services.HEADLESS))
-_NEAR = ("PreferClose", "PreferSameNode", "PreferSameZone")
 
 
 @dataclass(slots=True)
@@ -42,6 +42,8 @@ class Changes:
     create: list[Object] = field(default_factory=list)
     update: list[Object] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)
+    undivided: str = ""
+    """Why endpoints are not divided among zones as the Service asks, if it does and they are not."""
 
 
 def plan(
@@ -49,6 +51,7 @@ def plan(
     pods: Iterable[Pod],
     zone_of: Callable[[str], str | None],
     existing: list[Object],
+    ratios: hints.Ratios | None = None,
 ) -> Changes:
     """What to write so that a Service has the right slices.
 
@@ -57,6 +60,7 @@ def plan(
         pods: those that it selects.
         zone_of: the zone of a node; empty if it is in none, None if there is no such node.
         existing: the slices that the controller has made for it.
+        ratios: the share of the processors that each zone has, where that is known.
     """
     pods = list(pods)
     wanted = services.families(service)
@@ -65,10 +69,13 @@ def plan(
         groups = group(service, pods, zone_of, family)
         mine = [one for one in existing if one["addressType"] == family]
         part = _reconcile(service, groups, mine, family)
+        _hint(service, mine, ratios, part)
         _recycle(part, service)
         changes.create += part.create
         changes.update += part.update
         changes.delete += part.delete
+        if part.undivided and not changes.undivided:
+            changes.undivided = f"{part.undivided}, addressType: {family}"
     if "deletionTimestamp" in service["metadata"]:
         changes.create.clear()
     return changes
@@ -179,7 +186,6 @@ def _reconcile(
             changes.delete.clear()
         else:
             changes.create.append(empty)
-    _hint(service, existing, changes)
     return changes
 
 
@@ -297,28 +303,15 @@ def _recycle(changes: Changes, service: Object) -> None:
     changes.delete = kept
 
 
-def _hint(service: Object, existing: list[Object], changes: Changes) -> None:
-    """Says which zone or node an endpoint is for, where the Service prefers what is near."""
-    wish = service.get("spec", {}).get("trafficDistribution", "")
+def _hint(
+    service: Object, existing: list[Object], ratios: hints.Ratios | None, changes: Changes
+) -> None:
+    """Says for whom endpoints are, where the Service asks for it."""
     touched = {one["metadata"].get("name") for one in (*changes.update, *changes.delete)}
-    for one in existing:
-        if one["metadata"]["name"] not in touched:
-            endpoints = [_hinted(each, wish) for each in one.get("endpoints") or ()]
-            if endpoints != (one.get("endpoints") or []):
-                changes.update.append({**one, "endpoints": endpoints})
-    for one in (*changes.create, *changes.update):
-        one["endpoints"] = [_hinted(each, wish) for each in one["endpoints"]]
-
-
-def _hinted(endpoint: Object, wish: str) -> Object:
-    bare = {name: value for name, value in endpoint.items() if name != "hints"}
-    if wish not in _NEAR:
-        return bare
-    if not (endpoint.get("conditions") or {}).get("ready"):
-        return endpoint
-    hints: Object = {}
-    if endpoint.get("zone"):
-        hints["forZones"] = [{"name": endpoint["zone"]}]
-    if endpoint.get("nodeName") and wish == "PreferSameNode":
-        hints["forNodes"] = [{"name": endpoint["nodeName"]}]
-    return {**bare, "hints": hints} if hints else bare
+    rest = [one for one in existing if one["metadata"]["name"] not in touched]
+    slices = hints.Slices([*changes.create, *changes.update], rest)
+    if hints.is_automatic(service):
+        changes.undivided = hints.divide(slices, ratios)
+    else:
+        hints.prefer_near(slices, service.get("spec", {}).get("trafficDistribution", ""))
+    changes.update += slices.touched
