@@ -118,25 +118,20 @@ class Writes:
     async def _insert(self, write: Write, beside: Sequence[Op]) -> bool:
         """Stores a new object; whether what goes with it was still free: Services may race for an address or a port."""
         kind, key = write.kind, write.key
-        for _ in range(MAX_ATTEMPTS):
-            async with self._quota.charge(write) as charges:
-                if write.options.dry_run:
-                    if self._store.get(key) is not None:
-                        raise failures.already_exists(kind, key.name)
-                    return True
-                op = put(key, orjson.dumps(write.obj), ABSENT)
-                try:
-                    version = await self._commit(op, [*beside, *charges])
-                except AlreadyExists:
-                    if not beside or self._store.get(key) is not None:
-                        raise failures.already_exists(kind, key.name) from None
-                    return False
-                except (Conflict, NotFound):
-                    await asyncio.sleep(0)
-                    continue
-                write.obj["metadata"]["resourceVersion"] = version
-                return True
-        raise failures.conflict(kind, key.name)
+        if write.options.dry_run:
+            self._quota.check(write)
+            if self._store.get(key) is not None:
+                raise failures.already_exists(kind, key.name)
+            return True
+        op = put(key, orjson.dumps(write.obj), ABSENT)
+        try:
+            version = await self._commit(op, beside, write)
+        except AlreadyExists:
+            if not beside or self._store.get(key) is not None:
+                raise failures.already_exists(kind, key.name) from None
+            return False
+        write.obj["metadata"]["resourceVersion"] = version
+        return True
 
     async def remove(
         self, kind: Kind, key: ObjectKey, wanted: DeleteOptions, options: WriteOptions
@@ -204,16 +199,16 @@ class Writes:
             strategies.canonicalize(kind, new)
             self._guard(kind, new, old, options, subresource)
             await self._admission.validate(write)
-            async with self._quota.charge(write) as charges:
-                if options.dry_run:
+            if options.dry_run:
+                self._quota.check(write)
+                return new
+            if deletion.is_finished(kind, new):
+                if await self._remove(kind, key, new, revision):
                     return new
-                if deletion.is_finished(kind, new):
-                    if await self._remove(kind, key, new, revision):
-                        return new
-                elif await self._replace(
-                    key, new, orjson.dumps(new), revision, [*beside, *charges]
-                ):
-                    return new
+            elif await self._replace(
+                key, new, orjson.dumps(new), revision, beside=beside, write=write
+            ):
+                return new
             if expected.version:
                 break
         raise failures.conflict(kind, key.name)
@@ -279,12 +274,13 @@ class Writes:
         obj: Object,
         data: bytes,
         revision: int,
+        *,
         beside: Sequence[Op] = (),
+        write: Write | None = None,
     ) -> bool:
         try:
-            obj["metadata"]["resourceVersion"] = await self._commit(
-                put(key, data, revision), beside
-            )
+            version = await self._commit(put(key, data, revision), beside, write)
+            obj["metadata"]["resourceVersion"] = version
         except (Conflict, AlreadyExists, NotFound):
             await asyncio.sleep(0)
             return False
@@ -299,12 +295,23 @@ class Writes:
             return False
         return True
 
-    async def _commit(self, op: Op, beside: Sequence[Op]) -> str:
-        """Writes an object, and what goes with it; its resourceVersion."""
+    async def _commit(self, op: Op, beside: Sequence[Op], write: Write | None = None) -> str:
+        """Writes an object, and what goes with it; its resourceVersion.
+
+        Args:
+            op: of the object.
+            beside: what goes with it.
+            write: what quotas may count.
+        """
+        ops = [op, *beside]
         try:
-            revisions = await self._store.commit([op, *beside])
+            if write is None:
+                revisions = await self._store.commit(ops)
+            else:
+                revisions = await self._quota.commit(write, ops)
         finally:
             self._admission.written(op.key)
+            self._quota.written(op.key)
         return str(revisions[0])
 
 

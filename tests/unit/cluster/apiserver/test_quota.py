@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kedge.api import quota
 from kedge.api.keys import ObjectKey
-from kedge.cluster.apiserver.admission.resource_quota import Refused, charge
+from kedge.cluster.apiserver.admission.charges import Refused, charge
 from kedge.cluster.apiserver.bodies import WriteOptions
 from kedge.errors import Forbidden, Invalid
 
@@ -167,6 +167,28 @@ async def test_quotas_that_change_meanwhile_are_read_again(registry: Any) -> Non
     creates = [registry.create(key(f"p{n}"), pod(f"p{n}")) for n in range(20)]
     await asyncio.gather(relabel(), *creates)
     assert used(registry) == {"pods": "20"}
+
+
+async def test_one_that_cannot_be_stored_takes_nobody_along(registry: Any) -> None:
+    """Writes that wait together are stored together; one that fails is told so alone."""
+    await make(registry, {"pods": "4"})
+    await registry.create(key("there"), pod("there"))
+    names = ["a", "there", "b", "b", "c"]
+    answers = await asyncio.gather(
+        *(registry.create(key(name), pod(name)) for name in names), return_exceptions=True
+    )
+    failed = [type(one).__name__ for one in answers if isinstance(one, BaseException)]
+    assert failed == ["AlreadyExists", "AlreadyExists"]
+    assert used(registry) == {"pods": "4"}
+    assert {one["metadata"]["name"] for one in registry.list("", "pods")} == {
+        "a",
+        "b",
+        "c",
+        "there",
+    }
+    versions = [one["metadata"]["resourceVersion"] for one in answers if isinstance(one, dict)]
+    rows = {row.key.name: str(row.revision) for row in registry.store.list("", "pods").items}
+    assert versions == [rows[name] for name in ("a", "b", "c")]
 
 
 async def test_what_is_not_made_is_not_charged(registry: Any) -> None:

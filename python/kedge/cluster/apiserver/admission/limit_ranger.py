@@ -11,17 +11,24 @@ from kedge.api import limits
 from kedge.cluster.apiserver.admission.write import CREATE, UPDATE, Plugin, Write, is_core
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from kedge.api.keys import ObjectKey
     from kedge.api.kinds import Kind
+    from kedge.store import Store
 
 Object = dict[str, Any]
+
+MAX_KNOWN = 10_000
+"""Namespaces whose LimitRanges are kept at hand."""
 
 
 class LimitRanger(Plugin):
     """The plugin. Pods are looked at when they are made, claims also when they change."""
 
     operations = (CREATE, UPDATE)
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._known: dict[str, list[Object]] = {}
 
     def concerns(self, kind: Kind, subresource: str) -> bool:
         """Whether it is a pod or a claim."""
@@ -50,6 +57,16 @@ class LimitRanger(Plugin):
             if found:
                 raise write.forbidden(found[0] if len(found) == 1 else f"[{', '.join(found)}]")
 
-    def _ranges(self, namespace: str) -> Iterator[Object]:
-        for row in self.store.list("", "limitranges", namespace=namespace).items:
-            yield orjson.loads(row.value)
+    def written(self, key: ObjectKey) -> None:
+        """Reads a namespace's LimitRanges again when one may have changed."""
+        if key.resource == "limitranges" and not key.group:
+            self._known.pop(key.namespace, None)
+
+    def _ranges(self, namespace: str) -> list[Object]:
+        found = self._known.get(namespace)
+        if found is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            rows = self.store.list("", "limitranges", namespace=namespace).items
+            found = self._known[namespace] = [orjson.loads(row.value) for row in rows]
+        return found
