@@ -230,6 +230,8 @@ class Writes:
             expected.check(kind, key, obj["metadata"])
             before = orjson.dumps(obj.get(part)) if part else b""
             obj = change(obj)
+            if part == "status":
+                await self._show(Write(UPDATE, kind, key, obj, {}, options, part), value)
             if options.dry_run or (part and orjson.dumps(obj.get(part)) == before):
                 return obj
             if await self._replace(key, obj, orjson.dumps(obj), revision):
@@ -237,6 +239,13 @@ class Writes:
             if expected.version:
                 break
         raise failures.conflict(kind, key.name)
+
+    async def _show(self, write: Write, before: bytes) -> None:
+        """Lets admission see a change of a status, where somebody wants to."""
+        if self._admission.watches(write):
+            write.old = orjson.loads(before)
+            await self._admission.admit(write)
+            await self._admission.validate(write)
 
     def _allocate(self, service: Object, old: Object | None, options: WriteOptions) -> list[Op]:
         """Gives a Service its addresses and ports; what to write for them."""

@@ -345,6 +345,31 @@ async def test_the_scale_of_a_workload_is_shown_as_such(
     assert asked["object"]["spec"]["replicas"] == 7
 
 
+async def test_changes_of_a_status_are_shown_to_those_who_want_them(
+    registry: Any, server: WebhookServer
+) -> None:
+    key = ObjectKey("", "namespaces", "", "default")
+    only = [rule("namespaces/status", "UPDATE")]
+    await configure(registry, "Mutating", hook("a", server.client(), rules=only))
+    await registry.patch(key, {"metadata": {"labels": {"a": "b"}}})
+    assert server.asked == []
+    patch = [
+        {"op": "add", "path": "/status/conditions", "value": []},
+        {"op": "add", "path": "/metadata/labels/forged", "value": "yes"},
+    ]
+    server.answer = lambda _: {"patch": patch}
+    made = await registry.patch(key, {"status": {"phase": "Active"}}, subresource="status")
+    assert made["status"] == {"phase": "Active", "conditions": []}
+    stored = registry.get(key)
+    assert stored["status"] == made["status"]
+    assert "forged" not in stored["metadata"]["labels"]
+    (asked,) = server.asked
+    assert (asked["subResource"], asked["oldObject"]["metadata"]["name"]) == ("status", "default")
+    server.answer = lambda _: {"allowed": False}
+    with pytest.raises(Forbidden):
+        await registry.patch(key, {"status": {"phase": "Terminating"}}, subresource="status")
+
+
 @pytest.mark.parametrize(
     ("change", "field", "text"),
     [

@@ -69,6 +69,7 @@ class Admission:
     def __init__(self, store: Store) -> None:
         self._plugins = [plugin(store) for plugin in PLUGINS]
         self._plans: dict[tuple[str, str, str, str], tuple[Steps, Steps]] = {}
+        self._watching = [one for one in self._plugins if type(one).watches is not Plugin.watches]
         self._told = [one for one in self._plugins if type(one).written is not Plugin.written]
 
     async def admit(self, write: Write) -> None:
@@ -89,6 +90,10 @@ class Admission:
         """
         for step in self._plan(write)[1]:
             await step(write)
+
+    def watches(self, write: Write) -> bool:
+        """Whether any plugin wants to see a change of a status."""
+        return any(plugin.watches(write) for plugin in self._watching)
 
     def written(self, key: ObjectKey) -> None:
         """Takes note that an object was written or removed."""

@@ -95,6 +95,11 @@ class Plugin:
     async def validate(self, write: Write) -> None:
         """Refuses a valid object, or lets it pass unchanged."""
 
+    def watches(self, write: Write) -> bool:
+        """Whether a change of a status, made by many and often, is to be shown as well."""
+        del write
+        return False
+
     def written(self, key: ObjectKey) -> None:
         """Takes note that an object was written or removed, for those that remember."""
 

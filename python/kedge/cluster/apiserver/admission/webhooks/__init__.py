@@ -79,6 +79,10 @@ class _Webhooks(Plugin):
             self._hooks = hooks_of(orjson.loads(row.value) for row in rows)
         return [hook for hook in self._hooks if is_about(hook, write)]
 
+    def watches(self, write: Write) -> bool:
+        """Whether a webhook's rules name a write."""
+        return bool(self.named(write))
+
     def labels(self, write: Write) -> Object | None:
         """The labels that namespace selectors look at; none for what is in no namespace."""
         if is_core(write.kind, "namespaces"):
@@ -209,13 +213,15 @@ def changed(write: Write, patch: Any) -> Object:
         if type(replicas) is not int:
             raise BadRequest(f"spec.replicas: wanted a number, got: {replicas!r}")
         return {**old, "spec": {**(old.get("spec") or {}), "replicas": replicas}}
-    new: Object = patches.apply(old, patch, patches.JSON_PATCH, None)
+    new: Object = patches.apply(orjson.loads(orjson.dumps(old)), patch, patches.JSON_PATCH, None)
     if type(new) is not dict or type(new.get("metadata")) is not dict:
         raise BadRequest("metadata: wanted an object")
     bodies.decode(kind, new, bodies.WriteOptions())
     bodies.check_identity(kind, write.key, new)
     if write.subresource in ("ephemeralcontainers", "resize"):
         new = strategies.narrow(write.subresource, new, write.old)
+    elif write.subresource == "status":
+        new = {**old, "status": new.get("status") or {}}
     elif write.subresource:
         raise BadRequest(f"webhooks do not change {kind.resource}/{write.subresource}")
     elif write.operation == UPDATE:
