@@ -16,6 +16,7 @@ from kedge.api import defaults, names, patches, schema, validation
 from kedge.api.keys import ObjectKey
 from kedge.api.kinds import Kind, find
 from kedge.cluster.apiserver import bodies, failures, signing_requests, subresources
+from kedge.cluster.apiserver.admission import topology_labels
 from kedge.cluster.apiserver.allocation import Allocator
 from kedge.cluster.apiserver.bodies import WriteOptions
 from kedge.cluster.apiserver.deletion import DeleteOptions
@@ -280,8 +281,12 @@ class Registry:
         key = ObjectKey("", "pods", namespace, name)
         kind = _kind(key)
 
+        labels = topology_labels.of_node(self.store, node)
+
         def change(pod: Object) -> Object:
-            return subresources.assign(pod, node, annotations or {})
+            bound = subresources.assign(pod, node, annotations or {})
+            topology_labels.add(bound, labels)
+            return bound
 
         return await self._writes.change(kind, key, change, Expected(uid), options)
 

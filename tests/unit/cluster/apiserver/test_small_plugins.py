@@ -109,3 +109,20 @@ async def test_mirror_pods_have_nothing_of_the_cluster(
     body["metadata"]["annotations"] = {static_pods.MIRROR: "uid"}
     with pytest.raises(Forbidden, match=why):
         await registry.create(pods(), body)
+
+
+async def test_a_pod_has_the_zone_and_region_of_its_node(registry: Any) -> None:
+    zone, region = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
+    labels = {zone: "z", region: "r", "topology.kubernetes.io/rack": "k", "a": "b"}
+    node = ObjectKey("", "nodes", "", "n1")
+    await registry.create(node, {"metadata": {"name": "n1", "labels": labels}})
+    await registry.create(ObjectKey("", "nodes", "", "n2"), {"metadata": {"name": "n2"}})
+    wanted = {zone: "z", region: "r"}
+    await registry.create(pods(), {**pod(), "metadata": {"name": "web", "labels": {zone: "mine"}}})
+    assert registry.get(pods())["metadata"]["labels"] == {zone: "mine"}
+    bound = await registry.bind("default", "web", "n1")
+    assert bound["metadata"]["labels"] == wanted
+    for name, where, has in (("there", "n1", wanted), ("bare", "n2", None), ("lost", "gone", None)):
+        body = {**pod(nodeName=where), "metadata": {"name": name}}
+        made = await registry.create(pods(name), body)
+        assert made["metadata"].get("labels") == has

@@ -3,7 +3,8 @@
 
 ``PLUGINS`` is the chain: kube-apiserver's plugins that are on by default, in its order, a module each.
 A write passes twice: ``admit`` completes the object, then its fields are validated, then ``validate`` refuses it
-or lets it pass. ResourceQuota comes last, within the transaction (``writes``). Plugins read the store and change only the object; they are told of what others write.
+or lets it pass. What webhooks changed is completed once more. ResourceQuota comes last and stores the write itself
+(``resource_quota``). Plugins read the store and change only the object; they are told of what others write.
 
 On by default upstream and elsewhere here: StorageObjectInUseProtection (``strategies``), the plugins of signers' rights
 (``signers``), NodeRestriction (nodes have no credentials for this API: ``access.check_cloud`` and ``kedge.cloud``
@@ -28,6 +29,7 @@ from kedge.cluster.apiserver.admission.storage import (
     PersistentVolumeClaimResize,
 )
 from kedge.cluster.apiserver.admission.tolerations import DefaultTolerationSeconds
+from kedge.cluster.apiserver.admission.topology_labels import PodTopologyLabels
 from kedge.cluster.apiserver.admission.webhooks import MutatingWebhook, ValidatingWebhook
 from kedge.cluster.apiserver.admission.write import CREATE, DELETE, UPDATE, Plugin, Write
 
@@ -54,6 +56,7 @@ PLUGINS: tuple[type[Plugin], ...] = (
     RuntimeClass,
     CertificateSubjectRestriction,
     DefaultIngressClass,
+    PodTopologyLabels,
     MutatingWebhook,
     ValidatingWebhook,
 )
