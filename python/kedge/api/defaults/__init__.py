@@ -11,7 +11,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from kedge.api import limits
-from kedge.api.defaults import autoscaling, pods, services, workloads
+from kedge.api.defaults import autoscaling, batch, pods, services, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,6 +158,8 @@ _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "persistentvolumeclaims"): _claim,
     ("", "persistentvolumes"): _volume_object,
     ("", "replicationcontrollers"): workloads.replication_controller,
+    ("batch", "cronjobs"): batch.cron_job,
+    ("batch", "jobs"): batch.job,
     ("discovery.k8s.io", "endpointslices"): services.endpoint_slice,
     ("networking.k8s.io", "ingressclasses"): _ingress_class,
     ("networking.k8s.io", "networkpolicies"): _network_policy,

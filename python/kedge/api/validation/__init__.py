@@ -14,7 +14,10 @@ from kedge.api.validation import (
     autoscaling,
     certificates,
     config,
+    cron_jobs,
     endpoints,
+    job_status,
+    jobs,
     limits,
     metadata,
     networking,
@@ -42,7 +45,7 @@ __all__ = ["Problems", "validate", "validate_status", "validate_update"]
 
 
 def validate(kind: Kind, obj: Object, further: Rule | None = None) -> None:
-    """Checks an object by itself.
+    """Checks a new object by itself.
 
     Args:
         kind: its kind.
@@ -54,9 +57,10 @@ def validate(kind: Kind, obj: Object, further: Rule | None = None) -> None:
     """
     problems = Problems()
     metadata.validate(obj["metadata"], kind.group, kind.resource, problems)
-    rule = _RULES.get((kind.group, kind.resource))
-    if rule is not None:
-        rule(obj, problems)
+    for table in (_RULES, _NEW):
+        rule = table.get((kind.group, kind.resource))
+        if rule is not None:
+            rule(obj, problems)
     if further is not None:
         further(obj, problems)
     if problems.causes:
@@ -93,21 +97,27 @@ def validate_update(kind: Kind, new: Object, old: Object, subresource: str = "")
         problems.raise_for(kind.group, kind.kind, old["metadata"]["name"])
 
 
-def validate_status(kind: Kind, obj: Object) -> None:
+def validate_status(kind: Kind, obj: Object, before: Object | None = None) -> None:
     """Checks a status that was written.
+
+    Args:
+        kind: the object's kind.
+        obj: the object with the new status.
+        before: the status that it had, if any.
 
     Raises:
         Invalid: with every cause.
     """
+    problems = Problems()
     rule = _STATUS.get((kind.group, kind.resource))
     if rule is not None:
-        problems = Problems()
         rule(obj.get("status", {}), problems)
-        problems.raise_for(kind.group, kind.kind, obj["metadata"]["name"])
     if kind.resource == "services" and not kind.group:
-        problems = Problems()
         services.validate_status(obj, problems)
-        problems.raise_for(kind.group, kind.kind, obj["metadata"]["name"])
+    change = _STATUS_CHANGES.get((kind.group, kind.resource))
+    if change is not None:
+        change(obj, before or {}, problems)
+    problems.raise_for(kind.group, kind.kind, obj["metadata"]["name"])
 
 
 _RULES: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
@@ -124,6 +134,8 @@ _RULES: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     ("", "replicationcontrollers"): workloads.validate_replication_controller,
     (certificates.GROUP, "certificatesigningrequests"): certificates.validate,
     ("", "resourcequotas"): limits.validate_quota,
+    ("batch", "cronjobs"): cron_jobs.validate,
+    ("batch", "jobs"): jobs.validate,
     ("certificates.k8s.io", "clustertrustbundles"): endpoints.validate_trust_bundle,
     ("coordination.k8s.io", "leases"): config.validate_lease,
     ("discovery.k8s.io", "endpointslices"): endpoints.validate_slice,
@@ -148,6 +160,9 @@ _RULES: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): webhooks.validate,
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): webhooks.validate,
 }
+_NEW: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
+    ("batch", "cronjobs"): cron_jobs.validate_create,
+}
 _CHANGES: dict[tuple[str, str], Callable[[Object, Object, Problems], None]] = {
     ("", "pods"): pods.validate_update,
     ("", "pods/ephemeralcontainers"): pods.validate_ephemeral,
@@ -161,6 +176,8 @@ _CHANGES: dict[tuple[str, str], Callable[[Object, Object, Problems], None]] = {
     (certificates.GROUP, "certificatesigningrequests/approval"): certificates.validate_approval,
     (certificates.GROUP, "certificatesigningrequests/status"): certificates.validate_status,
     ("", "resourcequotas"): limits.validate_quota_update,
+    ("batch", "cronjobs"): cron_jobs.validate_update,
+    ("batch", "jobs"): jobs.validate_update,
     ("certificates.k8s.io", "clustertrustbundles"): endpoints.validate_trust_bundle_update,
     ("discovery.k8s.io", "endpointslices"): endpoints.validate_slice_update,
     ("networking.k8s.io", "ingressclasses"): networking.validate_class_update,
@@ -182,4 +199,7 @@ _STATUS: dict[tuple[str, str], Callable[[Object, Problems], None]] = {
     ("apps", "statefulsets"): stateful_sets.validate_status,
     ("autoscaling", "horizontalpodautoscalers"): autoscaling.validate_status,
     ("policy", "poddisruptionbudgets"): policy.validate_budget_status,
+}
+_STATUS_CHANGES: dict[tuple[str, str], Callable[[Object, Object, Problems], None]] = {
+    ("batch", "jobs"): job_status.validate,
 }

@@ -58,6 +58,16 @@ class Problems:
         """More elements than there may be."""
         self._add("FieldValueTooMany", path, f"Too many: {count}: must have at most {limit} items")
 
+    def unfit(self, path: str, detail: str) -> None:
+        """A value that is not shown is against a rule."""
+        self._add("FieldValueInvalid", path, f"Invalid value: {detail}")
+
+    def unsupported(self, path: str, value: Any, allowed: Iterable[str]) -> None:
+        """A value is not one of those, in the order given."""
+        names = ", ".join(f'"{name}"' for name in allowed)
+        message = f"Unsupported value: {_shown(value)}: supported values: {names}"
+        self._add("FieldValueNotSupported", path, message)
+
     def choice(self, path: str, value: Any, allowed: Iterable[str]) -> None:
         """Notes a value that is not one of ``allowed``; a missing one is required."""
         options = tuple(allowed)

@@ -156,6 +156,14 @@ def always_running(spec: Object, kind: str, problems: Problems) -> None:
         )
 
 
+def pod_template(template: Object, path: str, problems: Problems) -> None:
+    """Labels, annotations and spec of a pod template."""
+    about = template.get("metadata", {})
+    metadata.labels(about.get("labels", {}), f"{path}.labels", problems)
+    metadata.annotation_map(about.get("annotations", {}), f"{path}.annotations", problems)
+    pods.validate_spec(template.get("spec", {}), f"{path}.spec", problems)
+
+
 def label_selector(selector: Object, path: str, problems: Problems) -> None:
     """Keys, operators and values of a ``LabelSelector``."""
     metadata.labels(selector.get("matchLabels", {}), f"{path}.matchLabels", problems)

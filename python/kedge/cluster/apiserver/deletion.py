@@ -100,10 +100,9 @@ def begin(kind: Kind, obj: Object, options: DeleteOptions, now: float) -> bool:
     """
     metadata = obj["metadata"]
     finalizers = list(metadata.get("finalizers", ()))
-    wanted = {"Orphan": ORPHAN_FINALIZER, "Foreground": FOREGROUND_FINALIZER}.get(
-        options.propagation
-    )
-    if options.propagation:
+    propagation = options.propagation or _default(kind, finalizers)
+    wanted = {"Orphan": ORPHAN_FINALIZER, "Foreground": FOREGROUND_FINALIZER}.get(propagation)
+    if propagation:
         finalizers = [
             name for name in finalizers if name not in (ORPHAN_FINALIZER, FOREGROUND_FINALIZER)
         ]
@@ -120,6 +119,12 @@ def begin(kind: Kind, obj: Object, options: DeleteOptions, now: float) -> bool:
     if kind.resource == "namespaces":
         obj.setdefault("status", {})["phase"] = "Terminating"
     return False
+
+
+def _default(kind: Kind, finalizers: list[str]) -> str:
+    """What happens to dependents when nobody says: the pods of a Job stay, for compatibility."""
+    decided = ORPHAN_FINALIZER in finalizers or FOREGROUND_FINALIZER in finalizers
+    return "" if decided or (kind.group, kind.resource) != ("batch", "jobs") else "Orphan"
 
 
 def is_free(kind: Kind, obj: Object, finalizers: list[str]) -> bool:

@@ -15,7 +15,13 @@ import orjson
 from kedge.api import defaults, names, patches, schema, validation
 from kedge.api.keys import ObjectKey
 from kedge.api.kinds import Kind, find
-from kedge.cluster.apiserver import bodies, failures, signing_requests, subresources
+from kedge.cluster.apiserver import (
+    bodies,
+    failures,
+    signing_requests,
+    strategies,
+    subresources,
+)
 from kedge.cluster.apiserver.admission import topology_labels
 from kedge.cluster.apiserver.allocation import Allocator
 from kedge.cluster.apiserver.bodies import WriteOptions
@@ -110,7 +116,7 @@ class Registry:
         attempts = GENERATED_NAME_ATTEMPTS if prefix else 1
         for attempt in range(attempts):
             if prefix:
-                metadata["name"] = names.generated(prefix)
+                strategies.rename(kind, obj, names.generated(prefix))
             try:
                 return await self._writes.create(kind, obj, options, first=attempt == 0)
             except AlreadyExists:
@@ -343,9 +349,10 @@ class Registry:
         def apply(obj: Object) -> Object:
             status = change(obj)
             bodies.report(schema.decode(shape, status), options, prefix="status.")
+            before = obj.get("status", {})
             obj["status"] = status
             defaults.apply_status(kind.group, kind.resource, obj)
-            validation.validate_status(kind, obj)
+            validation.validate_status(kind, obj, before)
             return obj
 
         return await self._writes.change(kind, key, apply, expected, options, part="status")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kedge.api import endpoints
+from kedge.api import endpoints, names
 from kedge.api.meta import new_uid, timestamp
-from kedge.api.validation import pods
+from kedge.api.validation import jobs, pods
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,6 +154,44 @@ def _protect(obj: Object, finalizer: str) -> None:
         finalizers.append(finalizer)
 
 
+def _create_job(job: Object) -> None:
+    """A Job selects by its own uid, unless it says that it selects by itself."""
+    spec, metadata = job.setdefault("spec", {}), job["metadata"]
+    if spec.get("manualSelector"):
+        return
+    about = spec.setdefault("template", {}).setdefault("metadata", {})
+    labels = about.setdefault("labels", {})
+    for key in jobs.NAME_LABELS:
+        labels.setdefault(key, metadata.get("name", ""))
+    for key in jobs.UID_LABELS:
+        labels.setdefault(key, metadata["uid"])
+    selected = spec.setdefault("selector", {}).setdefault("matchLabels", {})
+    selected.setdefault(jobs.UID_LABELS[1], metadata["uid"])
+
+
+def rename(kind: Kind, obj: Object, name: str) -> None:
+    """Gives an object that was prepared another generated name, also where its kind repeats it."""
+    metadata = obj["metadata"]
+    before, metadata["name"] = metadata.get("name", ""), name
+    if (kind.group, kind.resource) != ("batch", "jobs") or not before:
+        return
+    for labels in (metadata.get("labels"), obj["spec"]["template"]["metadata"].get("labels")):
+        for key in jobs.NAME_LABELS:
+            if labels is not None and labels.get(key) == before:
+                labels[key] = name
+
+
+def warnings(kind: Kind, obj: Object) -> list[str]:
+    """What is legal in a new object and may still surprise."""
+    if (kind.group, kind.resource) != ("batch", "jobs"):
+        return []
+    complaint = names.label(obj["metadata"]["name"])
+    if not complaint:
+        return []
+    text = "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior"
+    return [f"{text}; a DNS label is recommended: [{complaint}]"]
+
+
 def _update_namespace(new: Object, old: Object) -> None:
     new["spec"] = old.get("spec", {})
 
@@ -199,6 +237,7 @@ _CREATE: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "persistentvolumes"): _create_volume,
     ("certificates.k8s.io", "certificatesigningrequests"): _create_signing_request,
     ("discovery.k8s.io", "endpointslices"): _create_slice,
+    ("batch", "jobs"): _create_job,
 }
 _UPDATE: dict[tuple[str, str], Callable[[Object, Object], None]] = {
     ("", "namespaces"): _update_namespace,

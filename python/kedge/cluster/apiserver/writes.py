@@ -109,6 +109,8 @@ class Writes:
             kind, obj, signing_requests.verify if signing_requests.is_one(kind) else None
         )
         strategies.canonicalize(kind, obj)
+        if options.user is not None:
+            options.warnings.extend(strategies.warnings(kind, obj))
         self._guard(kind, obj, None, options)
         await self._admission.validate(write)
         if not await self._insert(write, beside):
