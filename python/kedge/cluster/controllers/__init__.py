@@ -21,6 +21,7 @@ from kedge.cluster.controllers.deployments.controller import Deployments
 from kedge.cluster.controllers.disruption.controller import Disruption
 from kedge.cluster.controllers.endpoints.controller import EndpointsController
 from kedge.cluster.controllers.garbage import Garbage
+from kedge.cluster.controllers.jobs.controller import Jobs
 from kedge.cluster.controllers.kubernetes_service import KubernetesService
 from kedge.cluster.controllers.namespaces import Namespaces
 from kedge.cluster.controllers.nodes.controller import Nodes
@@ -103,6 +104,7 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
         Disruption(client, informer, recorder),
         EndpointsController(client, informer, recorder),
         *own,
+        Jobs(client, informer, recorder),
         Nodes(client, informer, recorder, grace_seconds=config.node_grace_seconds),
         Namespaces(client, informer),
         Garbage(client, informer),

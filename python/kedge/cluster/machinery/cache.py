@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
+from kedge.cluster.machinery.batch import Job
 from kedge.cluster.machinery.budgets import Budget
 from kedge.cluster.machinery.records import Key, Pod, Workload
 from kedge.cluster.machinery.selectors import labels_match
@@ -251,6 +252,31 @@ class SliceCache(Cache[Slice]):
             self._by_service.move(_service_of(old), _service_of(new), one.key, new)
 
 
+class JobCache(Cache[Job]):
+    """Jobs, also by controller and by namespace."""
+
+    def __init__(self, decode: Callable[[bytes, int], Job]) -> None:
+        super().__init__(decode)
+        self._by_owner: _Index[Job] = _Index()
+        self._by_namespace: _Index[Job] = _Index()
+
+    def owned_by(self, uid: str) -> list[Job]:
+        """The Jobs controlled by the object with that uid."""
+        return self._by_owner.of(uid)
+
+    def within(self, namespace: str) -> list[Job]:
+        """The Jobs of a namespace."""
+        return self._by_namespace.of(namespace)
+
+    def _index(self, old: Job | None, new: Job | None) -> None:
+        job = new or old
+        if job is None:
+            return
+        self._by_owner.move(_owner_uid(old), _owner_uid(new), job.key, new)
+        space = job.namespace
+        self._by_namespace.move(space if old else "", space if new else "", job.key, new)
+
+
 class AttachmentCache(Cache[Attachment]):
     """Attachments, also by node and by volume."""
 
@@ -276,7 +302,7 @@ class AttachmentCache(Cache[Attachment]):
         self._by_volume.move(old.volume if old else "", new.volume if new else "", key, new)
 
 
-def _owner_uid(record: Pod | Workload | None) -> str:
+def _owner_uid(record: Pod | Workload | Job | None) -> str:
     return record.owner.uid if record is not None and record.owner is not None else ""
 
 

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kedge.cluster.machinery import budgets, records, services, storage
+from kedge.cluster.machinery import batch, budgets, records, services, storage
 from kedge.cluster.machinery.cache import (
     AttachmentCache,
     BudgetCache,
     Cache,
+    JobCache,
     PodCache,
     ServiceCache,
     SliceCache,
@@ -60,6 +61,8 @@ class Informer:
         self.replication_controllers = WorkloadCache(records.replication_controller_of)
         self.stateful_sets = WorkloadCache(records.workload_of)
         self.daemon_sets = WorkloadCache(records.workload_of)
+        self.jobs = JobCache(batch.job_of)
+        self.cron_jobs = WorkloadCache(records.workload_of)
         self.claims: Cache[storage.Claim] = Cache(storage.claim_of)
         self.volumes: Cache[storage.Volume] = Cache(storage.volume_of)
         self.classes: Cache[storage.StorageClass] = Cache(storage.class_of)
@@ -81,6 +84,8 @@ class Informer:
             ("apps", "statefulsets"): self.stateful_sets,
             ("", "replicationcontrollers"): self.replication_controllers,
             ("apps", "daemonsets"): self.daemon_sets,
+            ("batch", "jobs"): self.jobs,
+            ("batch", "cronjobs"): self.cron_jobs,
             ("storage.k8s.io", "storageclasses"): self.classes,
             ("storage.k8s.io", "csidrivers"): self.drivers,
             ("storage.k8s.io", "volumeattachments"): self.attachments,

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from kedge.cluster.machinery import wire
+from kedge.cluster.machinery.job_pods import JobPod, job_pod_of
 from kedge.cluster.machinery.resources import Amounts, amounts, given, pod_requests
 from kedge.cluster.machinery.times import seconds_of
 
@@ -125,6 +126,8 @@ class Pod(Struct, weakref=False):
     """``hostname`` and ``subdomain``."""
     disrupted: float = 0.0
     """Since when it is said that somebody is about to end it, unless its node says so."""
+    job: JobPod | None = None
+    """What only Jobs read, of their pods."""
 
     @property
     def key(self) -> Key:
@@ -361,6 +364,7 @@ def pod_of(value: bytes, version: int) -> Pod:
         named_ports=_named_ports(spec),
         disrupted=_disrupted(status),
         host=(spec.hostname, spec.subdomain or "") if spec.hostname else ("", ""),
+        job=job_pod_of(decoded, controller_of(metadata)),
     )
 
 

@@ -39,6 +39,9 @@ class Annotations(Struct, gc=False):
     default_class: str = field(default="", name="storageclass.kubernetes.io/is-default-class")
     volumes_to_remove: str = field(default="", name="volumes.kedge.io/remove")
     volumes_directory: str = field(default="", name="volumes.kedge.io/directory")
+    job_index: str = field(default="", name="batch.kubernetes.io/job-completion-index")
+    job_failures: str = field(default="", name="batch.kubernetes.io/job-index-failure-count")
+    job_ignored: str = field(default="", name="batch.kubernetes.io/job-index-ignored-failure-count")
 
 
 class Metadata(Struct, rename="camel"):
@@ -54,6 +57,7 @@ class Metadata(Struct, rename="camel"):
     owner_references: tuple[OwnerReference, ...] | None = None
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
+    deletion_grace_period_seconds: int | None = None
     finalizers: tuple[str, ...] | None = None
 
 
@@ -221,6 +225,19 @@ class PodSpec(Struct, rename="camel"):
     subdomain: str | None = None
 
 
+class Ended(Struct, rename="camel"):
+    """``state.terminated`` of a container's status."""
+
+    exit_code: int = 0
+    finished_at: str | None = None
+
+
+class ContainerState(Struct):
+    """``state`` of a container's status: only how it ended."""
+
+    terminated: Ended | None = None
+
+
 class ContainerStatus(Struct, rename="camel"):
     """How often a container restarted, and what its node has given it."""
 
@@ -228,6 +245,7 @@ class ContainerStatus(Struct, rename="camel"):
     restart_count: int | None = None
     resources: Resources | None = None
     allocated_resources: dict[str, Quantity] | None = None
+    state: ContainerState | None = None
 
 
 class PodAddress(Struct):
@@ -314,6 +332,30 @@ class ReplicationObject(Struct):
 
     metadata: Metadata
     spec: ReplicationSpec = field(default_factory=ReplicationSpec)
+
+
+class JobSpec(Struct, rename="camel"):
+    """What decides on whether a Job is looked at: its selector, who manages it, when it goes."""
+
+    selector: LabelSelector | None = None
+    managed_by: str | None = None
+    ttl_seconds_after_finished: int | None = None
+
+
+class JobStatus(Struct, rename="camel"):
+    """``status`` of a Job, as far as others than its controller read it."""
+
+    conditions: tuple[Condition, ...] | None = None
+    start_time: str | None = None
+    completion_time: str | None = None
+
+
+class JobObject(Struct):
+    """A Job without its template."""
+
+    metadata: Metadata
+    spec: JobSpec = field(default_factory=JobSpec)
+    status: JobStatus = field(default_factory=JobStatus)
 
 
 class LeaseSpec(Struct, rename="camel"):
