@@ -226,6 +226,8 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("turn"), st.just(0)),
         st.tuples(st.just("die"), st.integers(0, 9)),
+        st.tuples(st.just("die"), st.integers(0, 3)),
+        st.tuples(st.just("round"), st.just(0)),
         st.tuples(st.just("succeed"), st.integers(0, 9)),
         st.tuples(st.just("fail"), st.integers(0, 9)),
         st.tuples(st.just("delete"), st.integers(0, 9)),
@@ -246,6 +248,11 @@ async def step(world: World, what: str, number: int) -> None:
             await world.turn(number)
         case "wait":
             world.now += number
+        case "round":
+            world.now += 700
+            await world.turn()
+            for each in world.running()[:1]:
+                await world.end(each, "Failed")
         case "reap":
             await world.reap()
         case "succeed" | "fail" if pod is not None:

@@ -16,10 +16,12 @@ from kedge.cluster.controllers.attachments.controller import Attachments
 from kedge.cluster.controllers.autoscalers.controller import PERIOD_SECONDS, Autoscalers
 from kedge.cluster.controllers.bootstrap_tokens import BootstrapTokens
 from kedge.cluster.controllers.certificates.controller import Certificates
+from kedge.cluster.controllers.cron_jobs.controller import CronJobs
 from kedge.cluster.controllers.daemon_sets.controller import DaemonSets
 from kedge.cluster.controllers.deployments.controller import Deployments
 from kedge.cluster.controllers.disruption.controller import Disruption
 from kedge.cluster.controllers.endpoints.controller import EndpointsController
+from kedge.cluster.controllers.finished_jobs import FinishedJobs
 from kedge.cluster.controllers.garbage import Garbage
 from kedge.cluster.controllers.jobs.controller import Jobs
 from kedge.cluster.controllers.kubernetes_service import KubernetesService
@@ -104,6 +106,8 @@ def all_controllers(client: Client, informer: Informer, config: Config) -> list[
         Disruption(client, informer, recorder),
         EndpointsController(client, informer, recorder),
         *own,
+        CronJobs(client, informer, recorder),
+        FinishedJobs(client, informer),
         Jobs(client, informer, recorder),
         Nodes(client, informer, recorder, grace_seconds=config.node_grace_seconds),
         Namespaces(client, informer),

@@ -2,23 +2,31 @@
 """Pods that nobody will clean up: on nodes that were deleted, and finished ones beyond a number.
 
 A node out of reach is not deleted: its pods stay. Only when its Node object is gone, and has been
-for a while, are the pods bound to it removed without waiting for anybody's word.
+for a while, are the pods bound to it removed without waiting for anybody's word. Whoever counts
+pods sees that they failed, and why; so he does of one that was deleted before it had a node.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
 from kedge.cluster.machinery.reconciler import Reconciler
+from kedge.cluster.machinery.times import text_of
+from kedge.errors import NotFound
 
 if TYPE_CHECKING:
     from kedge.cluster.machinery.client import Client
+    from kedge.cluster.machinery.conditions import Condition
     from kedge.cluster.machinery.informer import Informer
-    from kedge.cluster.machinery.records import Node, Pod
+    from kedge.cluster.machinery.records import Key, Node, Pod
 
 TERMINATED_LIMIT = 12_500
 ORPHAN_SECONDS = 40.0
+DISRUPTED = "DisruptionTarget"
 _FINISHED = "\0finished"
 """The key of the work on finished pods; no node has that name."""
 
@@ -56,12 +64,15 @@ class PodGarbage:
         self._work: Reconciler[str] = Reconciler(
             "pod garbage", self._reconcile, informer, workers=1
         )
+        self._leaving: Reconciler[Key] = Reconciler("pods without a node", self._leave, informer)
         informer.nodes.watch(self._node_changed)
         informer.pods.watch(self._pod_changed)
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        await self._work.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._work.run())
+            group.create_task(self._leaving.run())
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         if new is None and old is not None:
@@ -72,6 +83,8 @@ class PodGarbage:
         self._finished -= int(old is not None and old.finished)
         if self._finished > self._limit:
             self._work.add(_FINISHED)
+        if new is not None and new.deleted and not new.node and not new.finished:
+            self._leaving.add(new.key)
         node = new.node if new is not None else ""
         if node and (old is None or not old.node) and self._informer.nodes.get("", node) is None:
             self._work.add_after(node, self._orphan_seconds)
@@ -84,7 +97,40 @@ class PodGarbage:
                 await self._remove(pod)
         elif self._informer.nodes.get("", name) is None:
             for pod in self._informer.pods.on_node(name):
+                await self._fail(pod, _no_node(time.time()))
                 await self._remove(pod)
+
+    async def _leave(self, key: Key) -> None:
+        pod = self._informer.pods.get(*key)
+        if pod is not None and pod.deleted and not pod.node:
+            await self._fail(pod, [])
+            await self._remove(pod)
+
+    async def _fail(self, pod: Pod, why: list[Condition]) -> None:
+        """Says that a pod has failed, for those who keep it until they have counted it."""
+        stored = self._client.get(ObjectKey("", "pods", *pod.key))
+        if stored is None or stored["metadata"]["uid"] != pod.uid or pod.finished:
+            return
+        before = (stored.get("status") or {}).get("conditions")
+        others = [each for each in before or () if each["type"] != DISRUPTED] if why else before
+        status: dict[str, Any] = {"phase": "Failed"}
+        if why:
+            status["conditions"] = [*(others or ()), *why]
+        with suppress(NotFound):
+            key = ObjectKey("", "pods", *pod.key)
+            await self._client.patch_status(key, status, uid=pod.uid)
 
     async def _remove(self, pod: Pod) -> None:
         await self._client.delete(ObjectKey("", "pods", *pod.key), uid=pod.uid, grace_seconds=0)
+
+
+def _no_node(now: float) -> list[Condition]:
+    return [
+        {
+            "type": DISRUPTED,
+            "status": "True",
+            "reason": "DeletionByPodGC",
+            "message": "PodGC: node no longer exists",
+            "lastTransitionTime": text_of(now),
+        }
+    ]
