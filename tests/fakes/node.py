@@ -101,7 +101,7 @@ class FakeNode:
             self._api.delete(
                 path, {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
             )
-        elif pod["status"].get("phase") != "Running":
+        elif pod["status"].get("phase") not in ("Running", "Succeeded", "Failed"):
             names = [container["name"] for container in pod["spec"]["containers"]]
             now = stamp()
             ready = [
