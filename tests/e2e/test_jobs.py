@@ -107,3 +107,23 @@ def test_a_job_is_made_by_hand_from_a_cron_job(kubectl: Kubectl):
     )
     kubectl("delete", "cronjob", "tick", "--timeout=30s")
     wait_until(lambda: not pods(kubectl, "now"), 30, "its Job and that one's pods go with it")
+
+
+def test_a_pod_that_is_deleted_has_failed_once_it_has_ended_and_is_replaced_then(kubectl: Kubectl):
+    script = "trap 'sleep 1; exit 1' TERM; sleep 600 & wait"
+    spec = {"podReplacementPolicy": "Failed", "backoffLimit": 3}
+    kubectl("create", "-f", "-", stdin=job("patient", script, **spec))
+    wait_until(
+        lambda: [pod["status"]["phase"] for pod in pods(kubectl, "patient")] == ["Running"],
+        30,
+        "the pod runs",
+    )
+    (first,) = pods(kubectl, "patient")
+    kubectl("delete", "pod", first["metadata"]["name"], "--wait=false")
+    wait_until(
+        lambda: kubectl.json("get", "job", "patient")["status"].get("failed") == 1,
+        30,
+        "it is counted",
+    )
+    kubectl("delete", "job", "patient", "--timeout=30s")
+    wait_until(lambda: not pods(kubectl, "patient"), 30, "nothing of it is left")
