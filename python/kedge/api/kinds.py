@@ -53,6 +53,7 @@ class Kind:
         subresources: what hangs below an object.
         verbs: what can be done.
         has_status: whether ``status`` is written only through its subresource.
+        selectable: what field selectors may name beside the name and namespace.
         has_generation: whether ``metadata.generation`` counts changes of ``spec``.
     """
 
@@ -69,6 +70,7 @@ class Kind:
     verbs: tuple[str, ...] = ALL_VERBS
     has_status: bool = False
     has_generation: bool = False
+    selectable: tuple[str, ...] = ()
 
     @property
     def api_version(self) -> str:
@@ -103,19 +105,25 @@ ADMISSION = "io.k8s.api.admissionregistration.v1."
 KINDS: tuple[Kind, ...] = (
     Kind("", "v1", "ConfigMap", "configmaps", "configmap", True, CORE + "ConfigMap", ("cm",)),
     Kind("", "v1", "Endpoints", "endpoints", "endpoints", True, CORE + "Endpoints", ("ep",)),
-    Kind("", "v1", "Event", "events", "event", True, CORE + "Event", ("ev",)),
+    Kind(
+        "", "v1", "Event", "events", "event", True, CORE + "Event", ("ev",),
+        selectable=(
+            *(f"involvedObject.{field}" for field in ("apiVersion", "fieldPath", "kind", "name", "namespace")),
+            "involvedObject.resourceVersion", "involvedObject.uid", "reason", "reportingComponent", "source", "type",
+        ),
+    ),
     Kind(
         "", "v1", "LimitRange", "limitranges", "limitrange", True, CORE + "LimitRange", ("limits",),
     ),
     Kind(
         "", "v1", "Namespace", "namespaces", "namespace", False, CORE + "Namespace", ("ns",), (),
         (Subresource("finalize", ("update",)), STATUS),
-        ("create", "delete", "get", "list", "patch", "update", "watch"), has_status=True,
+        ("create", "delete", "get", "list", "patch", "update", "watch"), has_status=True, selectable=("status.phase",),
     ),
     Kind(
         "", "v1", "Node", "nodes", "node", False, CORE + "Node", ("no",), (),
         (Subresource("proxy", ("create", "delete", "get", "patch", "update"), "", "v1", "NodeProxyOptions"), STATUS),
-        has_status=True,
+        has_status=True, selectable=("spec.unschedulable",),
     ),
     Kind(
         "", "v1", "PersistentVolume", "persistentvolumes", "persistentvolume", False, CORE + "PersistentVolume", ("pv",),
@@ -139,6 +147,10 @@ KINDS: tuple[Kind, ...] = (
             STATUS,
         ),
         has_status=True, has_generation=True,
+        selectable=(
+            "spec.hostNetwork", "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
+            "status.nominatedNodeName", "status.phase", "status.podIP",
+        ),
     ),
     Kind("", "v1", "PodTemplate", "podtemplates", "podtemplate", True, CORE + "PodTemplate"),
     Kind(
@@ -149,10 +161,10 @@ KINDS: tuple[Kind, ...] = (
         "", "v1", "ResourceQuota", "resourcequotas", "resourcequota", True, CORE + "ResourceQuota", ("quota",), (),
         (STATUS,), has_status=True,
     ),
-    Kind("", "v1", "Secret", "secrets", "secret", True, CORE + "Secret"),
+    Kind("", "v1", "Secret", "secrets", "secret", True, CORE + "Secret", selectable=("type",)),
     Kind(
         "", "v1", "Service", "services", "service", True, CORE + "Service", ("svc",), ("all",), (STATUS,),
-        has_status=True,
+        has_status=True, selectable=("spec.clusterIP", "spec.type"),
     ),
     Kind(
         "", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", True, CORE + "ServiceAccount", ("sa",), (),
@@ -192,7 +204,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "apps", "v1", "ReplicaSet", "replicasets", "replicaset", True, APPS + "ReplicaSet", ("rs",), ("all",),
-        (SCALE, STATUS), has_status=True, has_generation=True,
+        (SCALE, STATUS), has_status=True, has_generation=True, selectable=("status.replicas",),
     ),
     Kind(
         "apps", "v1", "StatefulSet", "statefulsets", "statefulset", True, APPS + "StatefulSet", ("sts",), ("all",),
@@ -208,16 +220,17 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "batch", "v1", "Job", "jobs", "job", True, BATCH + "Job", (), ("all",), (STATUS,), has_status=True,
-        has_generation=True,
+        has_generation=True, selectable=("status.successful",),
     ),
     Kind(
         "certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests",
         "certificatesigningrequest", False, "io.k8s.api.certificates.v1.CertificateSigningRequest", ("csr",), (),
         (Subresource("approval", ("get", "patch", "update")), STATUS), has_status=True,
+        selectable=("spec.signerName",),
     ),
     Kind(
         "certificates.k8s.io", "v1beta1", "ClusterTrustBundle", "clustertrustbundles", "clustertrustbundle", False,
-        "io.k8s.api.certificates.v1beta1.ClusterTrustBundle",
+        "io.k8s.api.certificates.v1beta1.ClusterTrustBundle", selectable=("spec.signerName",),
     ),
     Kind(
         "coordination.k8s.io", "v1", "Lease", "leases", "lease", True, "io.k8s.api.coordination.v1.Lease",

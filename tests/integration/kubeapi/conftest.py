@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kedge.api.keys import ObjectKey
+from kedge.api.kinds import find
 from kedge.cluster.apiserver.server import (
     POLICY,
     Request,
@@ -48,13 +49,15 @@ ROWS = [
     {
         "group": group,
         "version": "v1",
-        "kind": kind,
+        "kind": name,
         "resource": resource,
         "namespaced": namespaced,
         "verbs": VERBS,
         "subresources": subresources,
+        "selectable": kind.selectable,
     }
-    for group, resource, kind, namespaced, subresources in RESOURCES
+    for group, resource, name, namespaced, subresources in RESOURCES
+    if (kind := find(group, resource)) is not None
 ]
 KINDS = {kind: (group, resource) for group, resource, kind, _, _ in RESOURCES}
 TOKEN = "letmein-0123456789"

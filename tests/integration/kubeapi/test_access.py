@@ -145,6 +145,17 @@ def test_an_expired_token_is_refused_although_it_was_seen_while_it_held(api: Api
     assert status_with(api, token) == 401
 
 
-def test_impersonation_is_refused_rather_than_ignored(api: Api) -> None:
+def test_who_may_impersonate_has_the_others_rights(api: Api) -> None:
     answer = api.get("/api/v1/pods", Impersonate_User="somebody")
     assert (answer.status, answer.json["reason"]) == (403, "Forbidden")
+    assert 'User "somebody" cannot list resource "pods"' in answer.json["message"]
+    boss = api.get("/api/v1/pods", Impersonate_User="somebody", Impersonate_Group="system:masters")
+    assert boss.status == 200
+    answer = api.get("/api/v1/pods", client="cloud", Impersonate_User="kubernetes-admin")
+    assert answer.status == 403
+    refused = 'cannot impersonate resource "users" in API group "" at the cluster scope'
+    assert refused in answer.json["message"]
+    account = "system:serviceaccount:default:robot"
+    answer = api.get("/api/v1/pods", client="cloud", Impersonate_User=account)
+    assert 'cannot impersonate resource "serviceaccounts"' in answer.json["message"]
+    assert 'in the namespace "default"' in answer.json["message"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import gzip
 
+import pytest
+
 from tests.integration.kubeapi.conftest import Api, labelled, pod
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
@@ -59,6 +61,26 @@ def test_selectors_narrow_a_list(api: Api) -> None:
     assert listed("fieldSelector=spec.nodeName%3Dn1") == ["c"]
     assert listed("fieldSelector=metadata.name!%3Da") == ["b", "c"]
     assert api.get("/api/v1/pods?labelSelector=a+b+c").status == 400
+
+
+@pytest.mark.parametrize("query", ["", "&watch=1"])
+def test_a_selector_of_a_field_that_no_kind_of_object_has_is_refused(api: Api, query: str) -> None:
+    answer = api.get(f"/api/v1/pods?fieldSelector=spec.nothing%3D1{query}")
+    assert (answer.status, answer.json["reason"]) == (400, "BadRequest")
+    wanted = 'Unable to find "/v1, Resource=pods" that match label selector "", field selector "spec.nothing=1"'
+    assert answer.json["message"] == f"{wanted}: field label not supported: spec.nothing"
+    answer = api.request("DELETE", "/api/v1/namespaces/default/pods?fieldSelector=spec.nothing%3D1")
+    assert (answer.status, api.asked) == (400, [])
+    assert api.get("/api/v1/nodes?fieldSelector=metadata.namespace%3Da").status == 400
+
+
+def test_what_a_field_is_when_it_is_absent(api: Api) -> None:
+    for name, spec in (("a", {}), ("b", {"unschedulable": True})):
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": spec}
+        api.put(node)
+    for value, found in (("false", ["a"]), ("true", ["b"])):
+        answer = api.get(f"/api/v1/nodes?fieldSelector=spec.unschedulable%3D{value}")
+        assert names(answer.json["items"]) == found
 
 
 def test_pages_together_are_the_list_at_the_first_ones_revision(api: Api) -> None:

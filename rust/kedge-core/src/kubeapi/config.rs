@@ -92,6 +92,9 @@ pub(super) struct ResourceRow {
     pub(super) verbs: Vec<String>,
     #[serde(default)]
     pub(super) subresources: Vec<Value>,
+    /// What field selectors may name beside `metadata.name` and `metadata.namespace`.
+    #[serde(default)]
+    pub(super) selectable: Vec<String>,
 }
 
 /// Bounds on what a client can make us hold or wait for.
@@ -191,6 +194,13 @@ impl Resource {
     /// Whether `name` is one of its subresources.
     pub(super) fn has(&self, name: &str) -> bool {
         self.subresources.iter().any(|own| own == name)
+    }
+
+    /// Whether a field selector may name `field`.
+    pub(super) fn selects(&self, field: &str) -> bool {
+        field == "metadata.name"
+            || (field == "metadata.namespace" && self.row.namespaced)
+            || self.row.selectable.iter().any(|own| own == field)
     }
 
     /// Whether it may be asked for `verb` at all.

@@ -192,6 +192,9 @@ impl Handler {
         if verb == "watch" {
             return self.watch(resource, &call).map(Answered::Watch);
         }
+        if verb == "deletecollection" {
+            self.options(resource, &call)?;
+        }
         let _permit = self.request_permit()?;
         if usage::is_usage(&call.target) {
             let Call { target, query, .. } = &call;

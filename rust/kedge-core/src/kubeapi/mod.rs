@@ -18,6 +18,7 @@ mod documents;
 mod face;
 mod gzip;
 mod handler;
+mod impersonate;
 mod named;
 mod object;
 mod pass;

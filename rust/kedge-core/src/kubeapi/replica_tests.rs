@@ -55,7 +55,8 @@ pub(super) fn node() -> Node {
     let ((cluster, cluster_public), (own, own_public)) = (key(), key());
     let row = |kind: &str, resource: &str, namespaced: bool| {
         json!({"group": "", "version": "v1",
-        "kind": kind, "resource": resource, "namespaced": namespaced})
+        "kind": kind, "resource": resource, "namespaced": namespaced,
+        "selectable": ["involvedObject.name", "status.phase"]})
     };
     let config = json!({
         "listen": "127.0.0.1:0",

@@ -5,31 +5,35 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
-use super::About;
 use super::auth::AUTHENTICATED;
 use super::handler::{Call, Handler};
 use super::path::{Target, Verb};
 use super::policy::Identity;
 use super::rbac::Access;
 use super::status::{Failure, qualified};
+use super::{About, impersonate};
 use crate::Kind;
 use crate::store::Selector;
 
-/// Ignoring it would answer with the rights of who asks instead of those of who is meant.
-const IMPERSONATE: &str = "impersonate-user";
-
 impl Handler {
-    /// Who sends a request, and asks for himself.
+    /// For whom a request is: who sends it, or whom the sender may speak for.
     pub(super) fn sender(
         &self,
         headers: &HeaderMap,
         peer: Option<&Identity>,
     ) -> Result<Identity, Failure> {
         let who = self.authenticate(headers, peer)?;
-        if headers.contains_key(IMPERSONATE) {
+        let Some((meant, needed)) = impersonate::asked(headers)? else { return Ok(who) };
+        if self.replica.is_some() {
+            // What a node passes on goes with the sender's own rights.
             return Err(Failure::new(403, "Forbidden", "impersonation is not supported"));
         }
-        Ok(who)
+        for target in &needed {
+            if !self.may(&who, "impersonate", &about(target, &target.name)) {
+                return Err(forbidden(&who, "impersonate", target));
+            }
+        }
+        Ok(meant)
     }
 
     /// Who sends a request: whom the connection's certificate names, else whom the token is for.
@@ -65,14 +69,11 @@ impl Handler {
             "" => chosen.as_ref().and_then(|fields| fields.exact_field("metadata.name")),
             name => Some(name),
         };
-        let about = About {
-            group: &target.group,
-            resource: &target.resource,
-            subresource: &target.subresource,
-            namespace: &target.namespace,
-            name: name.unwrap_or_default(),
-        };
-        if self.may(who, verb, &about) { Ok(()) } else { Err(forbidden(who, verb, target)) }
+        if self.may(who, verb, &about(target, name.unwrap_or_default())) {
+            Ok(())
+        } else {
+            Err(forbidden(who, verb, target))
+        }
     }
 
     /// Whether `who` may do `verb` on a resource.
@@ -119,6 +120,16 @@ impl Handler {
             Some(rbac) if !self.policy_allows_all(who) => rbac.missing(who, namespace, rules),
             _ => Ok(Vec::new()),
         }
+    }
+}
+
+fn about<'a>(target: &'a Target, name: &'a str) -> About<'a> {
+    About {
+        group: &target.group,
+        resource: &target.resource,
+        subresource: &target.subresource,
+        namespace: &target.namespace,
+        name,
     }
 }
 

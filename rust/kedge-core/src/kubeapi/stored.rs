@@ -14,6 +14,7 @@ use super::read::{self, View};
 use super::status::Failure;
 use super::table::Include;
 use super::watch::{Lease, Times, Watch, error_line};
+use crate::store::Selector;
 use crate::{Error, Kind};
 
 impl Handler {
@@ -37,19 +38,23 @@ impl Handler {
     }
 
     pub(super) fn get(&self, resource: &Resource, call: &Call) -> Answer {
-        let options = self.options(call)?;
+        let options = self.options(resource, call)?;
         let version = options.start.unwrap_or(0);
         read::get(&self.store, resource, &call.target, version, self.view(call)?)
     }
 
-    fn options(&self, call: &Call) -> Result<ListOptions, Failure> {
+    /// How objects of a kind are chosen.
+    pub(super) fn options(&self, resource: &Resource, call: &Call) -> Result<ListOptions, Failure> {
         let mut options = ListOptions::parse(&call.query)?;
+        if !options.fields.is_empty() {
+            check_fields(resource, &options)?;
+        }
         self.face.translate(&mut options)?;
         Ok(options)
     }
 
     pub(super) async fn list(&self, resource: &Resource, call: Call) -> Answer {
-        let options = self.options(&call)?;
+        let options = self.options(resource, &call)?;
         let view = self.view(&call)?;
         let (store, resource) = (self.store.clone(), resource.clone());
         let work = move || read::list(&store, &resource, &call.target, &options, view);
@@ -60,7 +65,7 @@ impl Handler {
 
     pub(super) fn watch(&self, resource: &Resource, call: &Call) -> Answer {
         let view = self.view(call)?;
-        let mut options = match self.options(call) {
+        let mut options = match self.options(resource, call) {
             // Clients look for an expired revision in the stream.
             Err(failure) if failure.code == 410 => {
                 return Ok(answer(200, media_type(view), error_line(&failure)));
@@ -113,6 +118,24 @@ impl Handler {
             }
         }
     }
+}
+
+/// Refuses a selector of fields that objects of this kind are not told apart by.
+fn check_fields(resource: &Resource, options: &ListOptions) -> Result<(), Failure> {
+    let selector = Selector::parse("", &options.fields)?;
+    let Some(field) = selector.fields().find(|field| !resource.selects(field)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {field}",
+        format!(
+            "{}/{}, Resource={}",
+            resource.row.group, resource.row.version, resource.row.resource
+        ),
+        options.labels,
+        options.fields,
+    );
+    Err(Failure::new(400, "BadRequest", message))
 }
 
 fn media_type(view: View) -> &'static str {

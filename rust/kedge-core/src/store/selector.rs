@@ -69,6 +69,11 @@ impl Selector {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
+    /// The fields that it names.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|requirement| requirement.key.as_str())
+    }
+
     /// The one value that a field must have, if there is one.
     pub fn exact_field(&self, key: &str) -> Option<&str> {
         self.fields.iter().filter(|requirement| requirement.key == key).find_map(|requirement| {
@@ -84,8 +89,10 @@ impl Selector {
         let fields = self.fields.iter().all(|requirement| match requirement.key.as_str() {
             "metadata.name" => requirement.holds(Some(&key.name)),
             "metadata.namespace" => requirement.holds(Some(&key.namespace)),
-            // A field that is absent compares as the empty string.
-            path => requirement.holds(Some(&at(value, path).unwrap_or_default())),
+            label => {
+                let (path, absent) = field_of(label);
+                requirement.holds(Some(&at(value, path).unwrap_or_else(|| absent.to_owned())))
+            }
         });
         if !fields || self.labels.is_empty() {
             return fields;
@@ -93,6 +100,17 @@ impl Selector {
         Meta::of(value).is_ok_and(|meta| {
             self.labels.iter().all(|requirement| requirement.holds(meta.label(&requirement.key)))
         })
+    }
+}
+
+/// Where the field is that a selector names, and what it counts as where there is none.
+fn field_of(label: &str) -> (&str, &str) {
+    match label {
+        "source" => ("source.component", ""),
+        "spec.hostNetwork" | "spec.unschedulable" => (label, "false"),
+        "status.replicas" => (label, "0"),
+        "status.successful" => ("status.succeeded", "0"),
+        path => (path, ""),
     }
 }
 
