@@ -232,3 +232,28 @@ async def test_quotas_that_mean_nothing_are_refused(
         await registry.create(QUOTA, {"metadata": {"name": "q"}, "spec": spec})
     found = [(cause["field"], cause["message"]) for cause in (caught.value.details or {})["causes"]]
     assert any(at == field and text in message for at, message in found), found
+
+
+async def test_a_pod_that_grows_is_charged_and_bounded(registry: Any) -> None:
+    await make(registry, {"requests.cpu": "300m"})
+    item = {"type": "Container", "max": {"cpu": "250m"}}
+    bounds = ObjectKey("", "limitranges", "default", "r")
+    resources = {"requests": {"cpu": "100m"}, "limits": {"cpu": "250m"}}
+    body = pod(containers=[{"name": "a", "image": "i", "resources": resources}])
+    await registry.create(key("web"), body)
+    await registry.create(key("other"), {**body, "metadata": {"name": "other"}})
+    await registry.create(bounds, {"metadata": {"name": "r"}, "spec": {"limits": [item]}})
+
+    def grown(requests: str, limits: str) -> dict[str, Any]:
+        resources = {"requests": {"cpu": requests}, "limits": {"cpu": limits}}
+        return {"spec": {"containers": [{"name": "a", "image": "i", "resources": resources}]}}
+
+    async def resize(requests: str, limits: str = "250m") -> None:
+        await registry.patch(key("web"), grown(requests, limits), subresource="resize")
+
+    with pytest.raises(Forbidden, match="maximum cpu usage per Container is 250m"):
+        await resize("100m", "300m")
+    with pytest.raises(Forbidden, match=r"requested: requests\.cpu=110m, used: requests\.cpu=200m"):
+        await resize("210m")
+    await resize("200m")
+    assert used(registry) == {"requests.cpu": "300m"}

@@ -22,7 +22,7 @@ MAX_KNOWN = 10_000
 
 
 class LimitRanger(Plugin):
-    """The plugin. Pods are looked at when they are made, claims also when they change."""
+    """The plugin. Pods are looked at when they are made or resized, claims whenever they change."""
 
     operations = (CREATE, UPDATE)
 
@@ -32,9 +32,9 @@ class LimitRanger(Plugin):
 
     def concerns(self, kind: Kind, subresource: str) -> bool:
         """Whether it is a pod or a claim."""
-        return not subresource and (
-            is_core(kind, "pods") or is_core(kind, "persistentvolumeclaims")
-        )
+        if is_core(kind, "pods"):
+            return subresource in ("", "resize")
+        return is_core(kind, "persistentvolumeclaims") and not subresource
 
     async def admit(self, write: Write) -> None:
         """Gives a pod the defaults."""
@@ -49,7 +49,7 @@ class LimitRanger(Plugin):
             Forbidden: a bound is not kept.
         """
         is_pod = write.kind.resource == "pods"
-        if is_pod and write.operation != CREATE:
+        if is_pod and write.operation != CREATE and not write.subresource:
             return
         check = limits.check_pod if is_pod else limits.check_claim
         for one in self._ranges(write.key.namespace):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kedge.api.kinds import Kind
+    from kedge.store import Store
 
 Object = dict[str, Any]
 
@@ -36,6 +37,10 @@ class ServiceAccount(Plugin):
     """The plugin."""
 
     operations = (CREATE, UPDATE)
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._strict: set[tuple[str, str]] | None = None
 
     def concerns(self, kind: Kind, subresource: str) -> bool:
         """Whether it is a pod, new or with new ephemeral containers."""
@@ -79,12 +84,30 @@ class ServiceAccount(Plugin):
             return
         if write.operation == UPDATE and not write.subresource:
             return
-        name = spec.get("serviceAccountName", "")
-        found = self.store.get(ObjectKey("", "serviceaccounts", write.key.namespace, name))
-        if found is not None and _ONLY_NAMED.encode() in found.value:
+        owner = (write.key.namespace, spec.get("serviceAccountName", ""))
+        if owner not in self._strict_ones():
+            return
+        found = self.store.get(ObjectKey("", "serviceaccounts", *owner))
+        if found is not None:
             why = beyond(orjson.loads(found.value), spec, is_new=write.operation == CREATE)
             if why:
                 raise write.forbidden(why)
+
+    def written(self, key: ObjectKey) -> None:
+        """Remembers accounts that let their pods use only what they name."""
+        if key.resource == "serviceaccounts" and not key.group and self._strict is not None:
+            found = self.store.get(key)
+            if found is not None and _ONLY_NAMED.encode() in found.value:
+                self._strict.add((key.namespace, key.name))
+            else:
+                self._strict.discard((key.namespace, key.name))
+
+    def _strict_ones(self) -> set[tuple[str, str]]:
+        if self._strict is None:
+            rows = self.store.list("", "serviceaccounts").items
+            marked = [row.key for row in rows if _ONLY_NAMED.encode() in row.value]
+            self._strict = {(key.namespace, key.name) for key in marked}
+        return self._strict
 
     async def _account(self, write: Write, name: str) -> Object:
         """The account; waits a moment for it, since controllers make it after its namespace."""
