@@ -12,12 +12,13 @@ from kedge.api.kinds import KINDS, REVIEWS, USAGE
 from kedge.cluster import bootstrap, credentials, roles
 from kedge.cluster.apiserver import documents
 from kedge.cluster.apiserver.access import Access, Escalation
+from kedge.cluster.apiserver.admission.webhooks.tunnel import ApiServer
 from kedge.cluster.apiserver.dispatcher import Dispatcher
 from kedge.cluster.apiserver.event_expiry import EventExpiry
 from kedge.cluster.apiserver.node_access import NodeAccess
 from kedge.cluster.apiserver.registry import Registry
 from kedge.cluster.apiserver.reviews import Reviews
-from kedge.cluster.apiserver.server import Server, ServerConfig
+from kedge.cluster.apiserver.server import Server, ServerConfig, StaticToken
 from kedge.cluster.apiserver.signers import Signers
 from kedge.cluster.apiserver.tokens import Tokens
 from kedge.cluster.config import outward_address, split_address
@@ -28,6 +29,7 @@ from kedge.cluster.machinery.informer import Informer
 from kedge.cluster.scheduler.loop import Scheduler
 from kedge.cluster.usage import Usage
 from kedge.errors import ConfigError, Corrupt
+from kedge.hub import certificates
 from kedge.store import Store
 
 if TYPE_CHECKING:
@@ -72,8 +74,10 @@ async def _start(
     access = Access()
     registry.guard(Escalation(access, store), Signers(access))
     dispatcher = Dispatcher(registry, tokens, Reviews(tokens, access, store))
-    server = Server(runtime, store, _server_config(config, pki), dispatcher.handle)
+    own_token = certificates.random_token()
+    server = Server(runtime, store, _server_config(config, pki, own_token), dispatcher.handle)
     access.decider = server
+    registry.reach_pods(ApiServer(_reachable(host), server.port, own_token, pki.ca.certificate))
     address = f"{_reachable(host)}:{server.port}"
     documents.serve_discovery(server, address, tokens.jwks(), config.issuer)
     documents.expect_openapi(server)
@@ -107,7 +111,9 @@ async def _closing(server: Server) -> None:
         server.close()
 
 
-def _server_config(config: ClusterConfig, pki: credentials.Credentials) -> ServerConfig:
+def _server_config(
+    config: ClusterConfig, pki: credentials.Credentials, own_token: str
+) -> ServerConfig:
     return ServerConfig(
         listen=config.listen,
         certificate=pki.server.certificate,
@@ -116,6 +122,7 @@ def _server_config(config: ClusterConfig, pki: credentials.Credentials) -> Serve
         service_account_keys=(pki.accounts_key,),
         issuer=config.issuer,
         node_domain=config.node_domain,
+        tokens=(StaticToken(own_token, "system:apiserver", ("system:masters",)),),
         resources=[asdict(kind) for kind in (*KINDS, *REVIEWS, *USAGE)],
     )
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kedge.cluster.apiserver.access import Escalation
+    from kedge.cluster.apiserver.admission.webhooks.tunnel import ApiServer
     from kedge.cluster.apiserver.signers import Signers
     from kedge.cluster.apiserver.writes import Change
     from kedge.store import Store
@@ -62,6 +63,10 @@ class Registry:
         """Has what users give or sign guarded from now on."""
         self._writes.escalation = escalation
         self._writes.signers = signers
+
+    def reach_pods(self, api: ApiServer) -> None:
+        """Reaches webhooks in pods through the API server from now on, where no route leads to them."""
+        self._writes.admission.reach_pods(api)
 
     # --- reads
 

@@ -80,7 +80,7 @@ class Writes:
     def __init__(self, store: Store, allocator: Allocator) -> None:
         self._store = store
         self._allocator = allocator
-        self._admission = Admission(store)
+        self.admission = Admission(store)
         self._quota = ResourceQuota(store)
         self.escalation: Escalation | None = None
         """Guards roles and bindings of users, where somebody knows who has what."""
@@ -102,7 +102,7 @@ class Writes:
         )
         write = Write(CREATE, kind, key, obj, {}, options)
         if first:
-            await self._admission.admit(write)
+            await self.admission.admit(write)
         given = orjson.dumps(obj) if _is_service(kind) else b""
         beside = self._allocate(obj, None, options) if given else []
         validation.validate(
@@ -112,7 +112,7 @@ class Writes:
         if options.user is not None:
             options.warnings.extend(strategies.warnings(kind, obj))
         self._guard(kind, obj, None, options)
-        await self._admission.validate(write)
+        await self.admission.validate(write)
         if not await self._insert(write, beside):
             return await self.create(kind, orjson.loads(given), options, first=False)
         return obj
@@ -144,8 +144,8 @@ class Writes:
             obj: Object = orjson.loads(value)
             Expected(wanted.uid, wanted.resource_version).check(kind, key, obj["metadata"])
             write = Write(DELETE, kind, key, {}, obj, options)
-            await self._admission.admit(write)
-            await self._admission.validate(write)
+            await self.admission.admit(write)
+            await self.admission.validate(write)
             before = orjson.dumps(obj)
             gone = deletion.begin(kind, obj, wanted, time.time())
             if wanted.dry_run:
@@ -191,7 +191,7 @@ class Writes:
             new = apply(orjson.loads(value), old)
             beside = self._allocate(new, old, options) if _is_service(kind) else []
             write = Write(UPDATE, kind, key, new, old, options, subresource)
-            await self._admission.admit(write)
+            await self.admission.admit(write)
             if new == old:
                 return old
             strategies.count_generation(kind, new, old)
@@ -200,7 +200,7 @@ class Writes:
             )
             strategies.canonicalize(kind, new)
             self._guard(kind, new, old, options, subresource)
-            await self._admission.validate(write)
+            await self.admission.validate(write)
             if options.dry_run:
                 self._quota.check(write)
                 return new
@@ -244,10 +244,10 @@ class Writes:
 
     async def _show(self, write: Write, before: bytes) -> None:
         """Lets admission see a change of a status, where somebody wants to."""
-        if self._admission.watches(write):
+        if self.admission.watches(write):
             write.old = orjson.loads(before)
-            await self._admission.admit(write)
-            await self._admission.validate(write)
+            await self.admission.admit(write)
+            await self.admission.validate(write)
 
     def _allocate(self, service: Object, old: Object | None, options: WriteOptions) -> list[Op]:
         """Gives a Service its addresses and ports; what to write for them."""
@@ -321,7 +321,7 @@ class Writes:
             else:
                 revisions = await self._quota.commit(write, ops)
         finally:
-            self._admission.written(op.key)
+            self.admission.written(op.key)
             self._quota.written(op.key)
         return str(revisions[0])
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from kedge.api.keys import ObjectKey
+    from kedge.cluster.apiserver.admission.webhooks.tunnel import ApiServer
     from kedge.store import Store
 
     Steps = list[Callable[[Write], Coroutine[Any, Any, None]]]
@@ -74,6 +75,12 @@ class Admission:
         self._plans: dict[tuple[str, str, str, str], tuple[Steps, Steps]] = {}
         self._watching = [one for one in self._plugins if type(one).watches is not Plugin.watches]
         self._told = [one for one in self._plugins if type(one).written is not Plugin.written]
+
+    def reach_pods(self, api: ApiServer) -> None:
+        """Reaches webhooks in pods through the API server from now on, where no route leads to them."""
+        for plugin in self._plugins:
+            if isinstance(plugin, MutatingWebhook | ValidatingWebhook):
+                plugin.caller.api = api
 
     async def admit(self, write: Write) -> None:
         """Completes an object; its fields are not validated yet."""

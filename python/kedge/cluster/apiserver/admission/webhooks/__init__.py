@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """MutatingWebhook and ValidatingWebhook: programs of the cluster's users that see writes before they are stored.
 
-``hooks`` says who wants to see what, ``review`` what is asked and answered, ``calling`` reaches them. Webhooks change
+``hooks`` says who wants to see what, ``review`` what is asked and answered, ``calling`` and ``tunnel`` reach them. Webhooks change
 objects one after the other, then judge them all at once. None is asked about webhook configurations, or about what
 is no object: reviews, and streams to pods, which never come here.
 """
@@ -18,7 +18,8 @@ from kedge.api import defaults, patches
 from kedge.api.keys import ObjectKey
 from kedge.api.meta import new_uid
 from kedge.cluster.apiserver import bodies, strategies
-from kedge.cluster.apiserver.admission.webhooks import calling, review
+from kedge.cluster.apiserver.admission.webhooks import review
+from kedge.cluster.apiserver.admission.webhooks.calling import Caller
 from kedge.cluster.apiserver.admission.webhooks.hooks import (
     GROUP,
     MUTATING,
@@ -61,6 +62,7 @@ class _Webhooks(Plugin):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._hooks: list[Hook] | None = None
+        self.caller = Caller(store)
 
     def concerns(self, kind: Kind, subresource: str) -> bool:
         """Whether it is no configuration of admission itself."""
@@ -106,7 +108,7 @@ class _Webhooks(Plugin):
         uid = new_uid()
         try:
             version = review.version_for(hook)
-            body = await calling.post(self.store, hook, review.request(write, uid, version))
+            body = await self.caller.post(hook, review.request(write, uid, version))
             verdict = review.verdict(body, uid, version, mutating=self.resource == MUTATING)
         except review.CallFailed as error:
             self.failed(hook, str(error))

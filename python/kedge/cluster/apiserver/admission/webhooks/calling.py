@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a webhook is reached: one HTTPS request, verified, limited in time and size.
 
-A Service is reached at one of its ready endpoints, under the Service's name. The control plane must have a way to that
-address: it has one to pods on its own machine and in a routed network, not to pods behind a node's link.
+A Service is reached at one of its ready endpoints, under the Service's name: directly where the control plane has a
+route to it, else through the link of the pod's node (``tunnel``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import base64
 import io
 import random
 import ssl
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from kedge.api.keys import ObjectKey
+from kedge.cluster.apiserver.admission.webhooks import tunnel
 from kedge.cluster.apiserver.admission.webhooks.review import CallFailed
 
 if TYPE_CHECKING:
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 MAX_ANSWER = 3 * 1024 * 1024
+DIRECT_SECONDS = 1.0
+"""How long a pod is tried directly before its node's link is."""
+REMEMBERED_SECONDS = 60.0
+"""How long a pod that could not be reached directly is not tried so again."""
+MAX_REMEMBERED = 1000
 _CHUNK = 64 * 1024
 _SLICES = ("discovery.k8s.io", "endpointslices")
 _SERVICE_NAME = "kubernetes.io/service-name"
@@ -42,6 +49,7 @@ class Target(NamedTuple):
         path: with the query.
         address: to connect to.
         at: the port there.
+        pod: whose address that is, as namespace and name; none for what is no pod.
     """
 
     host: str
@@ -49,6 +57,7 @@ class Target(NamedTuple):
     path: str
     address: str
     at: int
+    pod: tuple[str, str] | None = None
 
     @property
     def authority(self) -> str:
@@ -62,23 +71,62 @@ class Target(NamedTuple):
         return f"https://{self.authority}{self.path}"
 
 
-async def post(store: Store, hook: Hook, body: bytes) -> bytes:
-    """Asks a webhook; the body of its answer.
+class Caller:
+    """Asks webhooks.
 
-    Raises:
-        CallFailed: there is none in time, or it is no success.
+    Args:
+        store: where Services and their endpoints are.
     """
-    client = hook.spec.get("clientConfig") or {}
-    target = find(store, client, hook.seconds)
-    where = f'failed to call webhook: Post "{target.url}"'
-    try:
-        async with asyncio.timeout(hook.seconds):
-            answer = await _exchange(target, _context(client.get("caBundle") or ""), body)
-    except TimeoutError:
-        raise CallFailed(f"{where}: context deadline exceeded") from None
-    except (OSError, ValueError) as error:
-        raise CallFailed(f"{where}: {error}") from error
-    return _body_of(answer, where)
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._unreachable: dict[tuple[str, int], float] = {}
+        self.api: tunnel.ApiServer | None = None
+        """Through which pods are reached that no route leads to, once there is one."""
+
+    async def post(self, hook: Hook, body: bytes) -> bytes:
+        """Asks a webhook; the body of its answer.
+
+        Raises:
+            CallFailed: there is none in time, or it is no success.
+        """
+        client = hook.spec.get("clientConfig") or {}
+        target = find(self._store, client, hook.seconds)
+        where = f'failed to call webhook: Post "{target.url}"'
+        try:
+            async with asyncio.timeout(hook.seconds):
+                context = _context(client.get("caBundle") or "")
+                answer = await self._exchange(target, context, _request(target, body))
+        except TimeoutError:
+            raise CallFailed(f"{where}: context deadline exceeded") from None
+        except (OSError, ValueError) as error:
+            raise CallFailed(f"{where}: {error}") from error
+        return _body_of(answer, where)
+
+    async def _exchange(self, target: Target, context: ssl.SSLContext, request: bytes) -> bytes:
+        """One request on a connection of its own; all that comes back."""
+        if target.pod is None or self.api is None:
+            return await _send(*await _connect(target, context), request)
+        if not self._is_remembered(target):
+            try:
+                async with asyncio.timeout(DIRECT_SECONDS):
+                    connection = await _connect(target, context)
+            except (OSError, TimeoutError):
+                self._remember(target)
+            else:
+                return await _send(*connection, request)
+        pod = tunnel.Pod(*target.pod, target.at)
+        trust = tunnel.Trust(context, target.host)
+        return await tunnel.exchange(self.api, pod, trust, request, MAX_ANSWER)
+
+    def _is_remembered(self, target: Target) -> bool:
+        until = self._unreachable.get((target.address, target.at), 0.0)
+        return time.monotonic() < until
+
+    def _remember(self, target: Target) -> None:
+        if len(self._unreachable) >= MAX_REMEMBERED:
+            self._unreachable.clear()
+        self._unreachable[target.address, target.at] = time.monotonic() + REMEMBERED_SECONDS
 
 
 def find(store: Store, client: Object, seconds: int) -> Target:
@@ -97,23 +145,24 @@ def find(store: Store, client: Object, seconds: int) -> Target:
     host, path = f"{name}.{namespace}.svc", (wanted.get("path") or "/") + query
     target = Target(host, port, path, "", 0)
     try:
-        address, at = _endpoint(store, namespace, name, port)
+        address, at, pod = _endpoint(store, namespace, name, port)
     except LookupError as error:
         raise CallFailed(f'failed to call webhook: Post "{target.url}": {error.args[0]}') from None
-    return target._replace(address=address, at=at)
+    return target._replace(address=address, at=at, pod=(namespace, pod) if pod else None)
 
 
-def _endpoint(store: Store, namespace: str, name: str, port: int) -> tuple[str, int]:
+def _endpoint(store: Store, namespace: str, name: str, port: int) -> tuple[str, int, str]:
+    """Address, port and pod of a ready endpoint."""
     found = store.get(ObjectKey("", "services", namespace, name))
     if found is None:
         raise LookupError(f'service "{name}" not found')
     spec = orjson.loads(found.value).get("spec") or {}
     if spec.get("type") == "ExternalName":
-        return str(spec.get("externalName", "")), port
+        return str(spec.get("externalName", "")), port, ""
     named = [one.get("name", "") for one in spec.get("ports") or () if one.get("port") == port]
     if not named:
         raise LookupError(f'no service port {port} found for service "{name}"')
-    ready: list[tuple[str, int]] = []
+    ready: list[tuple[str, int, str]] = []
     labels = f"{_SERVICE_NAME}={name}"
     for row in store.list(*_SLICES, namespace=namespace, labels=labels).items:
         ready += _ready(orjson.loads(row.value), named[0])
@@ -122,19 +171,24 @@ def _endpoint(store: Store, namespace: str, name: str, port: int) -> tuple[str, 
     return random.choice(ready)  # noqa: S311 - spreads load
 
 
-def _ready(found: Object, port_name: str) -> list[tuple[str, int]]:
+def _ready(found: Object, port_name: str) -> list[tuple[str, int, str]]:
     ports = [
         one["port"]
         for one in found.get("ports") or ()
         if (one.get("name") or "") == port_name and one.get("port")
     ]
     return [
-        (address, ports[0])
+        (address, ports[0], _pod_of(one))
         for one in found.get("endpoints") or ()
         if (one.get("conditions") or {}).get("ready") is not False
         for address in (one.get("addresses") or ())[:1]
         if ports
     ]
+
+
+def _pod_of(endpoint: Object) -> str:
+    target = endpoint.get("targetRef") or {}
+    return str(target.get("name", "")) if target.get("kind") == "Pod" else ""
 
 
 @lru_cache(maxsize=32)
@@ -145,18 +199,28 @@ def _context(bundle: str) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=base64.b64decode(bundle).decode("ascii"))
 
 
-async def _exchange(target: Target, context: ssl.SSLContext, body: bytes) -> bytes:
-    """One request on a connection of its own; all that comes back."""
-    reader, writer = await asyncio.open_connection(
+def _request(target: Target, body: bytes) -> bytes:
+    head = (
+        f"POST {target.path} HTTP/1.1\r\nHost: {target.authority}\r\nContent-Type: application/json\r\n"
+        f"Accept: application/json, */*\r\nUser-Agent: kube-apiserver-admission\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+async def _connect(
+    target: Target, context: ssl.SSLContext
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(
         target.address, target.at, ssl=context, server_hostname=target.host
     )
+
+
+async def _send(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+) -> bytes:
     try:
-        head = (
-            f"POST {target.path} HTTP/1.1\r\nHost: {target.authority}\r\nContent-Type: application/json\r\n"
-            f"Accept: application/json, */*\r\nUser-Agent: kube-apiserver-admission\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        writer.write(head.encode("ascii") + body)
+        writer.write(request)
         await writer.drain()
         parts, size = [], 0
         while part := await reader.read(_CHUNK):
