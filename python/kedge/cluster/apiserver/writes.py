@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -139,6 +139,8 @@ class Writes:
         self, kind: Kind, key: ObjectKey, wanted: DeleteOptions, options: WriteOptions
     ) -> tuple[Object, bool]:
         """Deletes an object, or begins to; the object, and whether it is gone."""
+        if wanted.dry_run:
+            options = replace(options, dry_run=True)
         for _ in range(MAX_ATTEMPTS):
             value, revision = self._read(kind, key)
             obj: Object = orjson.loads(value)

@@ -232,7 +232,10 @@ async def test_a_dry_run_asks_only_those_without_side_effects(
 ) -> None:
     await configure(registry, "Validating", hook("a", server.client(), sideEffects="NoneOnDryRun"))
     await registry.create(maps(), config_map(), WriteOptions(dry_run=True))
-    assert server.asked[0]["dryRun"] is True
+    await registry.create(maps(), config_map())
+    await registry.delete(maps(), {"dryRun": ["All"]}, client())
+    await registry.delete(maps(), {}, client())
+    assert [one["dryRun"] for one in server.asked] == [True, False, True, False]
 
 
 BROKEN: list[tuple[Object, str]] = [
