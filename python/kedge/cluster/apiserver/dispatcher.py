@@ -101,6 +101,7 @@ class Dispatcher:
                 return await self._bind(request, query)
             case "eviction", "POST":
                 body, options = document(request), _options(request, query)
+                await self._registry.show(key, "eviction", body, options)
                 return answer(await self._evictions.evict(key, body, options), 201, options)
             case "token", "POST":
                 body = document(request)

@@ -22,7 +22,7 @@ from kedge.cluster.apiserver import (
     strategies,
     subresources,
 )
-from kedge.cluster.apiserver.admission import topology_labels
+from kedge.cluster.apiserver.admission import CREATE, Write, topology_labels
 from kedge.cluster.apiserver.allocation import Allocator
 from kedge.cluster.apiserver.bodies import WriteOptions
 from kedge.cluster.apiserver.deletion import DeleteOptions
@@ -292,6 +292,8 @@ class Registry:
         key = ObjectKey("", "pods", namespace, name)
         kind = _kind(key)
 
+        target = {"kind": "Node", "name": node}
+        await self.show(key, "binding", {"metadata": {"name": name}, "target": target}, options)
         labels = topology_labels.of_node(self.store, node)
 
         def change(pod: Object) -> Object:
@@ -300,6 +302,19 @@ class Registry:
             return bound
 
         return await self._writes.change(kind, key, change, Expected(uid), options)
+
+    async def show(
+        self, key: ObjectKey, subresource: str, body: Object, options: WriteOptions
+    ) -> None:
+        """Lets webhooks see what is made through a subresource: a ``Binding`` or an ``Eviction``.
+
+        Raises:
+            ApiError: one refuses it, or cannot be asked.
+        """
+        metadata = body.get("metadata")
+        about = metadata if type(metadata) is dict else {}
+        given = {**body, "metadata": {**about, "namespace": key.namespace}}
+        await self._writes.show(Write(CREATE, _kind(key), key, given, {}, options, subresource))
 
     async def scale(
         self,

@@ -235,7 +235,7 @@ class Writes:
             before = orjson.dumps(obj.get(part)) if part else b""
             obj = change(obj)
             if part == "status":
-                await self._show(Write(UPDATE, kind, key, obj, {}, options, part), value)
+                await self.show(Write(UPDATE, kind, key, obj, {}, options, part), value)
             if options.dry_run or (part and orjson.dumps(obj.get(part)) == before):
                 return obj
             if await self._replace(key, obj, orjson.dumps(obj), revision):
@@ -244,10 +244,15 @@ class Writes:
                 break
         raise failures.conflict(kind, key.name)
 
-    async def _show(self, write: Write, before: bytes) -> None:
-        """Lets admission see a change of a status, where somebody wants to."""
+    async def show(self, write: Write, before: bytes = b"") -> None:
+        """Lets admission see a change of a status, or what is made through a subresource, where somebody wants to.
+
+        Args:
+            write: the change.
+            before: the object as it was stored, of a change.
+        """
         if self.admission.watches(write):
-            write.old = orjson.loads(before)
+            write.old = orjson.loads(before) if before else {}
             await self.admission.admit(write)
             await self.admission.validate(write)
 

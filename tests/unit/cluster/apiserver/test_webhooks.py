@@ -373,6 +373,28 @@ async def test_changes_of_a_status_are_shown_to_those_who_want_them(
         await registry.patch(key, {"status": {"phase": "Terminating"}}, subresource="status")
 
 
+async def test_bindings_and_evictions_are_shown_as_what_they_are(
+    registry: Any, server: WebhookServer
+) -> None:
+    both = [rule("pods/binding", "CREATE"), rule("pods/eviction", "CREATE")]
+    await configure(registry, "Validating", hook("a", server.client(), rules=both))
+    body = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a", "image": "i"}]}}
+    key = ObjectKey("", "pods", "default", "p")
+    await registry.create(key, body)
+    server.answer = lambda _: {"allowed": False}
+    with pytest.raises(Forbidden):
+        await registry.bind("default", "p", "n1")
+    with pytest.raises(Forbidden):
+        await registry.show(key, "eviction", {"metadata": {"name": "p"}}, client())
+    assert "nodeName" not in registry.get(key)["spec"]
+    binding, eviction = server.asked
+    assert (binding["kind"]["kind"], binding["subResource"]) == ("Binding", "binding")
+    assert binding["object"]["target"] == {"kind": "Node", "name": "n1"}
+    assert eviction["kind"] == {"group": "policy", "version": "v1", "kind": "Eviction"}
+    assert eviction["object"]["apiVersion"] == "policy/v1"
+    assert (eviction["name"], eviction["userInfo"]["username"]) == ("p", "somebody")
+
+
 @pytest.mark.parametrize(
     ("change", "field", "text"),
     [

@@ -23,6 +23,12 @@ Object = dict[str, Any]
 GROUP = "admission.k8s.io"
 MAX_WARNINGS, MAX_WARNING = 20, 1000
 _OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
+_OWN_KINDS = {
+    "binding": ("", "v1", "Binding"),
+    "eviction": ("policy", "v1", "Eviction"),
+    "scale": ("autoscaling", "v1", "Scale"),
+}
+"""Subresources that are written as another kind."""
 _SELF = ("system:kube-controller-manager", ("system:authenticated",))
 """Who writes what nobody asked for through the API: the cluster's own controllers."""
 
@@ -76,7 +82,12 @@ def shown(write: Write, obj: Object) -> Object | None:
     """The object of a write as webhooks see it; a subresource may have a kind of its own."""
     if not obj:
         return None
-    return scale_of(obj) if write.subresource == "scale" else obj
+    if write.subresource == "scale":
+        return scale_of(obj)
+    if write.subresource in _OWN_KINDS:
+        group, version, kind = _OWN_KINDS[write.subresource]
+        return {"kind": kind, "apiVersion": f"{group}/{version}" if group else version, **obj}
+    return obj
 
 
 def request(write: Write, uid: str, version: str) -> bytes:
@@ -88,9 +99,9 @@ def request(write: Write, uid: str, version: str) -> bytes:
         version: of AdmissionReview.
     """
     about = write.kind
-    gvk = {"group": about.group, "version": about.version, "kind": about.kind}
-    if write.subresource == "scale":
-        gvk = {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+    usual = (about.group, about.version, about.kind)
+    group, named, kind = _OWN_KINDS.get(write.subresource, usual)
+    gvk = {"group": group, "version": named, "kind": kind}
     gvr = {"group": about.group, "version": about.version, "resource": about.resource}
     user = write.options.user
     name, groups = (user.name, user.groups) if user is not None else _SELF
