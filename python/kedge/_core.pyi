@@ -240,7 +240,9 @@ class ApiServer:
     def drain(
         self, limit: int
     ) -> list[
-        tuple[int, str, str, str, str, str, str, str, str, str, str, list[str], str, str, bytes]
+        tuple[
+            int, str, str, str, str, str, str, str, str, str, str, list[str], str, str, bytes, str
+        ]
     ]: ...
     def respond(
         self, answers: list[tuple[int, int, str, bytes, Sequence[tuple[str, str]]]]

@@ -159,6 +159,7 @@ fn row(py: Python<'_>, question: Question) -> PyResult<Bound<'_, PyTuple>> {
             question.content_type.into_pyobject(py)?.into_any(),
             question.accept.into_pyobject(py)?.into_any(),
             PyBytes::new(py, &question.body).into_any(),
+            question.agent.into_pyobject(py)?.into_any(),
         ],
     )
 }

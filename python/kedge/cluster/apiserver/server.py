@@ -122,6 +122,7 @@ class Request(NamedTuple):
     content_type: str
     accept: str
     body: bytes
+    agent: str = ""
 
 
 class Response(NamedTuple):

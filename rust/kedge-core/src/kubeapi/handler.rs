@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{
-    ACCEPT, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, VARY, WWW_AUTHENTICATE,
+    ACCEPT, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, USER_AGENT, VARY,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
@@ -287,6 +288,7 @@ impl Handler {
             query: head.uri.query().unwrap_or_default().to_owned(),
             content_type: header(&head.headers, &CONTENT_TYPE),
             accept: call.accept,
+            agent: header(&head.headers, &USER_AGENT),
             body,
             ..Question::new(call.target, call.who)
         };

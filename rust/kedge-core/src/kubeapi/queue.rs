@@ -34,6 +34,8 @@ pub struct Question {
     pub content_type: String,
     /// The `Accept` header.
     pub accept: String,
+    /// The `User-Agent` header.
+    pub agent: String,
     /// The whole body.
     pub body: Bytes,
 }
@@ -105,6 +107,7 @@ impl Question {
             groups: who.groups,
             content_type: String::new(),
             accept: String::new(),
+            agent: String::new(),
             body: Bytes::new(),
         }
     }
