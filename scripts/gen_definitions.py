@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes what the API server knows of Kubernetes' types into ``python/kedge/api/generated``.
 
-The source is the OpenAPI of Kubernetes 1.36 as the package ``kubernetes-validate`` carries it. Two
+The source is the OpenAPI of Kubernetes 1.36 as the package ``kubernetes-validate`` carries it. Three
 files come out, one definition a line, so that a new version shows as a readable difference:
 
 * ``schema.json``: fields and their types, merge keys and strategies; read at start.
 * ``definitions.json``: the same with descriptions, as OpenAPI wants them; read to build documents.
+* ``structure.json``: what structured merge has to know beside the types, read by ``kedge.api.structured``.
+  It needs ``wire.json``, which says what is no pointer in Go: run ``wire_types`` first.
 
 Only definitions that the kinds of ``kedge.api.kinds`` reach are kept. Run it after changing that
 table: ``python scripts/gen_definitions.py``.
@@ -14,6 +16,7 @@ table: ``python scripts/gen_definitions.py``.
 from __future__ import annotations
 
 import json
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +67,8 @@ def main() -> None:
         {short(name): fields(definitions[name]) for name in wanted if name not in SCALARS},
     )
     write("definitions.json", {name: plain(name, definitions[name]) for name in wanted})
+    structures = {short(name): structure(name, definitions[name]) for name in wanted}
+    write("structure.json", {name: found for name, found in structures.items() if found})
 
 
 def roots(definitions: dict[str, Any]) -> Iterator[str]:
@@ -133,6 +138,70 @@ def type_of(schema: dict[str, Any]) -> str:
 def bare(kind: Any) -> str:
     """The type without the ``null`` that the package adds."""
     return next(name for name in kind if name != "null") if isinstance(kind, list) else str(kind)
+
+
+KEY_DEFAULTS = {
+    ("core.v1.ContainerPort", "protocol"): "TCP",
+    ("core.v1.LocalObjectReference", "name"): "",
+    ("core.v1.ServicePort", "protocol"): "TCP",
+}
+"""Defaults of fields that are keys of lists; the package leaves defaults out."""
+
+
+def structure(name: str, definition: dict[str, Any]) -> dict[str, str]:
+    """How fields merge, by name, where it is not as for every list (atomic), struct and map (granular).
+
+    The words are ``atomic``, ``granular``, ``set`` and ``keys=NAME,NAME:DEFAULT``; ``always`` says that Go's
+    empty value has the field. The definition itself has an empty name.
+    """
+    result: dict[str, str] = {}
+    if definition.get("x-kubernetes-map-type") == "atomic":
+        result[""] = "atomic"
+    required = definition.get("required", ())
+    values = go_values().get(short(name), {})
+    for field, schema in definition.get("properties", {}).items():
+        words = []
+        kind = type_of(schema)
+        if kind.startswith(("[]", "map[")):
+            always = field in required
+        else:
+            always = (
+                "$ref" in schema
+                and kind not in SCALARS.values()
+                and values.get(field, field in required)
+            )
+        if always:
+            words.append("always")
+        if schema.get("x-kubernetes-list-type") == "set":
+            words.append("set")
+        elif schema.get("x-kubernetes-list-type") == "map":
+            item = schema["items"]["$ref"].rsplit("/", 1)[1]
+            words.append(
+                "keys="
+                + ",".join(key_of(item, key) for key in schema["x-kubernetes-list-map-keys"])
+            )
+        elif "x-kubernetes-map-type" in schema:
+            words.append(schema["x-kubernetes-map-type"])
+        if words:
+            result[field] = " ".join(words)
+    return result
+
+
+def key_of(item: str, key: str) -> str:
+    """A key of a list, with its default."""
+    default = KEY_DEFAULTS.get((short(item), key))
+    return key if default is None else f"{key}:{default}"
+
+
+@cache
+def go_values() -> dict[str, dict[str, bool]]:
+    """For each type, whether a field is a value in Go and not a pointer to one."""
+    rows: dict[str, dict[str, list[str]]] = json.loads(
+        (OUT / "wire.json").read_text(encoding="utf-8")
+    )
+    return {
+        name: {row[0]: len(row) == 2 for row in fields.values()} for name, fields in rows.items()
+    }
 
 
 def plain(name: str, schema: dict[str, Any]) -> dict[str, Any]:
