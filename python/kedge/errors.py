@@ -79,6 +79,12 @@ class ApiError(KedgeError):
         self.details = details
 
 
+class Unexplained(ApiError):
+    """A failure for which Kubernetes has no reason, only a message."""
+
+    reason = ""
+
+
 class InsufficientStorage(ApiError):
     """The server's disk is full; reads go on, and writes when there is room."""
 

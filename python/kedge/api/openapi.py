@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.api.discovery import groups
 from kedge.api.kinds import KINDS, REVIEWS, Kind, Subresource
-from kedge.api.patches import ACCEPTED
+from kedge.api.patches import ACCEPTED, APPLY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,6 +49,12 @@ _QUERIES: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("dryRun", "string", "When present, indicates that modifications should not be persisted: All."),
         ("fieldManager", "string", "The name of the actor that makes the change."),
         ("fieldValidation", "string", "What to do with unknown or duplicate fields: Ignore, Warn or Strict."),
+    ),
+    "patch": (
+        ("dryRun", "string", "When present, indicates that modifications should not be persisted: All."),
+        ("fieldManager", "string", "The name of the actor that makes the change; required for apply."),
+        ("fieldValidation", "string", "What to do with unknown or duplicate fields: Ignore, Warn or Strict."),
+        ("force", "boolean", "Whether an apply takes fields that others own."),
     ),
     "list": (
         ("allowWatchBookmarks", "boolean", "Asks for watch events of type BOOKMARK."),
@@ -162,7 +168,7 @@ class _Operation:
             f"{verb}{_camel(kind)}{suffix}{kind.kind}{one.name.capitalize() if one else ''}"
         )
         self.tag = _tag(kind)
-        self.queries = {"create": "write", "update": "write", "patch": "write", "list": "list"}.get(
+        self.queries = {"create": "write", "update": "write", "patch": "patch", "list": "list"}.get(
             verb, ""
         )
         self.body, self.result, self.status = (
@@ -170,7 +176,7 @@ class _Operation:
             definition,
             201 if verb == "create" else 200,
         )
-        self.consumes = list(ACCEPTED) if verb == "patch" else ["*/*"]
+        self.consumes = [*ACCEPTED, APPLY] if verb == "patch" else ["*/*"]
         if verb == "list":
             self.body, self.result = "", definition + "List"
         elif verb == "get":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 JSON_PATCH = "application/json-patch+json"
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
-APPLY = ("application/apply-patch+yaml", "application/apply-patch+cbor")
+APPLY = "application/apply-patch+yaml"
 ACCEPTED = (JSON_PATCH, MERGE, STRATEGIC)
 MAX_OPERATIONS = 10_000
 """A JSON patch with more operations is refused."""
@@ -53,7 +53,7 @@ def apply(
 
 def unsupported(content_type: str) -> str:
     """Upstream's words for a patch format that is not served."""
-    accepted = ", ".join(ACCEPTED)
+    accepted = ", ".join((*ACCEPTED, APPLY))
     return (
         f"the body of the request was in an unknown format - accepted media types include: {accepted}, "
         f"got: {content_type or 'none'}"

@@ -28,6 +28,7 @@ def job(name: str = "work", **spec: Any) -> dict[str, Any]:
     }
     strategies.prepare_create(JOBS, obj)
     defaults.apply("batch", "jobs", obj)
+    strategies.complete_create(JOBS, obj)
     return obj
 
 

@@ -30,7 +30,7 @@ def job(obj: Object) -> None:
     _failure_policy(spec)
     labels = spec["template"]["metadata"].get("labels")
     if labels and not obj["metadata"].get("labels"):
-        obj["metadata"]["labels"] = dict(labels)
+        obj["metadata"]["labels"] = labels  # the same ones: what a new Job adds to them is in both
 
 
 def cron_job(obj: Object) -> None:

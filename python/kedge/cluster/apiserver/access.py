@@ -149,6 +149,22 @@ class Escalation:
         missing = self._missing(user, namespace, orjson.loads(found.value))
         self._refuse(kind, new, user, missing)
 
+    def check_create(self, kind: Kind, key: ObjectKey, user: User) -> None:
+        """Checks that somebody may create, who asked for something else that comes to it.
+
+        Raises:
+            Forbidden: he may not.
+        """
+        about = About(kind.group, kind.resource, "", key.namespace, key.name)
+        if self._access.allows(user, "create", about):
+            return
+        where = f' in the namespace "{key.namespace}"' if key.namespace else " at the cluster scope"
+        raise Forbidden(
+            f'{kind.group_resource} "{key.name}" is forbidden: User "{user.name}" cannot create resource '
+            f'"{kind.resource}" in API group "{kind.group}"{where}',
+            {"name": key.name, "group": kind.group, "kind": kind.resource},
+        )
+
     def _missing(self, user: User, namespace: str, role: Object) -> list[str]:
         return self._access.lacks(user, namespace, role.get("rules") or [])
 

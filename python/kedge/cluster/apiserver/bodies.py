@@ -28,13 +28,21 @@ class WriteOptions:
         dry_run: decide everything, store nothing.
         strict: what happens to unknown fields: ``Ignore``, ``Warn`` or ``Strict``.
         user: on whose behalf; none is kedge itself.
+        manager: who comes to own the fields that are set.
+        force: whether an apply takes what others own.
         warnings: texts for the client; filled in.
     """
 
     dry_run: bool = False
     strict: str = "Ignore"
     user: User | None = None
+    manager: str = ""
+    force: bool = False
     warnings: list[str] = field(default_factory=list)
+
+
+OWN = WriteOptions(manager="kube-apiserver")
+"""How the API server writes what it makes itself."""
 
 
 def parse(body: bytes) -> Any:
@@ -144,3 +152,10 @@ def check_identity(kind: Kind, key: ObjectKey, new: Object) -> None:
         raise BadRequest(
             f"a patch may not change the type of an object, got: {new.get('apiVersion')} {new.get('kind')}"
         )
+
+
+def duplicates(raw: bytes, body: Any, options: WriteOptions) -> list[str]:
+    """Complaints about keys that are twice in one object of a JSON body, where the client wants them."""
+    if options.strict == "Ignore":
+        return []
+    return [f'duplicate field "{path}"' for path in schema.duplicates(raw, orjson.dumps(body))]

@@ -13,14 +13,16 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from kedge.api import patches, schema, wire
+from kedge.api import patches, wire
 from kedge.api.keys import ObjectKey
 from kedge.api.kinds import REVIEWS, Kind, find
-from kedge.cluster.apiserver import failures
+from kedge.cluster.apiserver import failures, managing
 from kedge.cluster.apiserver.access import User
-from kedge.cluster.apiserver.bodies import WriteOptions, parse
+from kedge.cluster.apiserver.applying import read, scale_config
+from kedge.cluster.apiserver.bodies import WriteOptions, duplicates, parse
 from kedge.cluster.apiserver.deletion import DeleteOptions, is_dry_run
 from kedge.cluster.apiserver.eviction import Evictions
+from kedge.cluster.apiserver.managing import check_manager
 from kedge.cluster.apiserver.server import JSON, Request, Response
 from kedge.cluster.apiserver.subresources import scale_of
 from kedge.errors import BadRequest, NotFound, UnsupportedMediaType
@@ -96,7 +98,7 @@ class Dispatcher:
             case "finalize", "PUT":
                 return await self._update(key, request, query)
             case "scale", ("GET" | "PUT" | "PATCH"):
-                return await self._scale(key, request, query)
+                return await self._scale(kind, key, request, query)
             case "binding", "POST":
                 return await self._bind(request, query)
             case "eviction", "POST":
@@ -134,11 +136,13 @@ class Dispatcher:
 
     async def _patch(self, key: ObjectKey, request: Request, query: Query) -> Response:
         content_type = media_type(request.content_type)
-        if content_type in patches.APPLY:
-            raise UnsupportedMediaType(
-                "server-side apply is not served yet, " + patches.unsupported(content_type)
-            )
         options = _options(request, query)
+        if content_type == patches.APPLY:
+            config = await read(request.body, options)
+            result, is_new = await self._registry.apply(
+                key, config, subresource=request.subresource, options=options
+            )
+            return answer(result, 201 if is_new else 200, options)
         result = await self._registry.patch(
             key, request.body, content_type, subresource=request.subresource, options=options
         )
@@ -165,9 +169,16 @@ class Dispatcher:
         details = failures.details(kind, key.name)
         return answer(_success({**details, "uid": obj["metadata"].get("uid", "")}), 200, how)
 
-    async def _scale(self, key: ObjectKey, request: Request, query: Query) -> Response:
+    async def _scale(self, kind: Kind, key: ObjectKey, request: Request, query: Query) -> Response:
         if request.method == "GET":
             return answer(scale_of(self._registry.get(key)), 200)
+        options = _options(request, query)
+        if media_type(request.content_type) == patches.APPLY:
+            config = scale_config(kind, await read(request.body, options))
+            scaled, _ = await self._registry.apply(
+                key, config, subresource="scale", options=options
+            )
+            return answer(scale_of(scaled), 200, options)
         version = ""
         change: Callable[[Object], int]
         if request.method == "PUT":
@@ -184,7 +195,6 @@ class Dispatcher:
                 patched = patches.apply(scale_of(obj), parse(request.body), content_type, None)
                 return _replicas(patched)
 
-        options = _options(request, query)
         obj = await self._registry.scale(key, change, version, options)
         return answer(scale_of(obj), 200, options)
 
@@ -271,13 +281,20 @@ def _options(request: Request, query: Query) -> WriteOptions:
         )
     user = User(request.user, tuple(request.groups))
     dry_run = is_dry_run(query.get("dryRun"))
-    return WriteOptions(dry_run=dry_run, strict=strict, user=user, warnings=[])
+    named = query.get("fieldManager") or ""
+    force = query.get("force")
+    if named or request.method == "PATCH":
+        is_apply = media_type(request.content_type) == patches.APPLY
+        check_manager(request.method, named, force, is_apply=is_apply)
+    manager = managing.manager_name(named, request.agent)
+    is_forced = force is not None and force.lower() not in ("false", "0")
+    return WriteOptions(dry_run, strict, user, manager, is_forced, [])
 
 
 def _refuse_duplicates(raw: bytes, body: Object, options: WriteOptions) -> None:
-    if options.strict == "Ignore" or raw.startswith(wire.MAGIC):
+    if raw.startswith(wire.MAGIC):
         return
-    texts = [f'duplicate field "{path}"' for path in schema.duplicates(raw, orjson.dumps(body))]
+    texts = duplicates(raw, body, options)
     if texts and options.strict == "Strict":
         raise BadRequest(f"strict decoding error: {', '.join(texts)}")
     options.warnings.extend(texts)

@@ -16,6 +16,7 @@ from kedge.api import defaults, names, patches, schema, validation
 from kedge.api.keys import ObjectKey
 from kedge.api.kinds import Kind, find
 from kedge.cluster.apiserver import (
+    applying,
     bodies,
     failures,
     signing_requests,
@@ -207,6 +208,14 @@ class Registry:
             return await self._write_status(kind, key, status, Expected(), options)
         return await self._writes.modify(
             kind, key, change, Expected(), options, subresource=subresource
+        )
+
+    async def apply(
+        self, key: ObjectKey, config: Object, *, subresource: str = "", options: WriteOptions
+    ) -> tuple[Object, bool]:
+        """Server-side apply: the object, and whether it is new."""
+        return await applying.apply(
+            self._writes, _kind(key), key, config, options, subresource=subresource
         )
 
     async def update_status(self, key: ObjectKey, obj: Object) -> Object:

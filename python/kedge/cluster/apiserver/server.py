@@ -285,8 +285,9 @@ def failure(error: ApiError) -> Response:
         "metadata": {},
         "status": "Failure",
         "message": error.message,
-        "reason": error.reason,
     }
+    if error.reason:
+        status["reason"] = error.reason
     if error.details is not None:
         status["details"] = error.details
     status["code"] = error.code

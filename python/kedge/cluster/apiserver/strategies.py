@@ -22,7 +22,6 @@ Object = dict[str, Any]
 
 _SERVER_OWNED = (
     "selfLink",
-    "managedFields",
     "deletionTimestamp",
     "deletionGracePeriodSeconds",
     "resourceVersion",
@@ -53,6 +52,10 @@ def prepare_create(kind: Kind, obj: Object) -> None:
     if kind.has_status and kind.resource != "nodes":
         obj.pop("status", None)
     _tidy(metadata)
+
+
+def complete_create(kind: Kind, obj: Object) -> None:
+    """Sets what a kind has from the beginning, which nobody owns; its defaults are there."""
     rule = _CREATE.get((kind.group, kind.resource))
     if rule is not None:
         rule(obj)
@@ -73,7 +76,6 @@ def prepare_update(kind: Kind, new: Object, old: Object) -> None:
 
 def keep_metadata(metadata: Object, before: Object) -> None:
     """Puts back what no update may touch in the metadata."""
-    metadata.pop("managedFields", None)
     metadata.pop("selfLink", None)
     for field in _KEPT:
         if field in before:
@@ -103,7 +105,17 @@ def _create_pod(pod: Object) -> None:
 
 
 def narrow(subresource: str, new: Object, old: Object) -> Object:
-    """The old pod with only what this subresource covers taken from the new one."""
+    """The old object with only what this subresource covers, and who owns what, taken from the new one."""
+    if subresource in ("", "scale"):
+        return new
+    metadata = dict(old["metadata"])
+    if "managedFields" in new["metadata"]:
+        metadata["managedFields"] = new["metadata"]["managedFields"]
+    old = {**old, "metadata": metadata}
+    if subresource == "finalize":
+        return {**old, "spec": new.get("spec", {})}
+    if subresource == "status":
+        return {**old, "status": new.get("status") or {}}
     spec, before = new.get("spec") or {}, old.get("spec") or {}
     if subresource == "ephemeralcontainers":
         return {
@@ -165,6 +177,8 @@ def _create_job(job: Object) -> None:
         labels.setdefault(key, metadata.get("name", ""))
     for key in jobs.UID_LABELS:
         labels.setdefault(key, metadata["uid"])
+    if not metadata.get("labels"):
+        metadata["labels"] = labels
     selected = spec.setdefault("selector", {}).setdefault("matchLabels", {})
     selected.setdefault(jobs.UID_LABELS[1], metadata["uid"])
 

@@ -21,6 +21,7 @@ from kedge.cluster.apiserver import (
     allocation,
     deletion,
     failures,
+    managing,
     service_fields,
     signing_requests,
     strategies,
@@ -88,14 +89,25 @@ class Writes:
         """The same for what is done in the name of signers."""
 
     async def create(
-        self, kind: Kind, obj: Object, options: WriteOptions, *, first: bool
+        self, kind: Kind, obj: Object, options: WriteOptions, *, first: bool, owned: bool = False
     ) -> Object:
-        """Stores a new object; ``first`` unless only its generated name is another one than before."""
+        """Stores a new object.
+
+        Args:
+            kind: the object's kind.
+            obj: the object.
+            options: how to write.
+            first: unless only its generated name is another one than before.
+            owned: whether its fields have their owners already.
+        """
         if first:
             strategies.prepare_create(kind, obj)
+            defaults.apply(kind.group, kind.resource, obj)
+            if not owned:
+                managing.created(kind, obj, options)
             if signing_requests.is_one(kind):
                 signing_requests.name_requester(obj, options.user, self._store)
-            defaults.apply(kind.group, kind.resource, obj)
+            strategies.complete_create(kind, obj)
         metadata = obj["metadata"]
         key = ObjectKey(
             kind.group, kind.resource, metadata.get("namespace", ""), metadata.get("name", "")
@@ -170,20 +182,32 @@ class Writes:
         options: WriteOptions,
         *,
         subresource: str = "",
+        owned: bool = False,
     ) -> Object:
-        """Changes an object, with everything that a change of the object itself needs."""
+        """Changes an object, with everything that a change of the object itself needs.
+
+        Args:
+            kind: the object's kind.
+            key: the object.
+            change: what makes the new object of the stored one.
+            expected: what the writer thinks the object is.
+            options: how to write.
+            subresource: what it is written through.
+            owned: whether ``change`` sets the owners of fields itself.
+        """
 
         def apply(obj: Object, old: Object) -> Object:
             new = change(obj)
-            if subresource == "finalize":
-                new = {**old, "spec": new.get("spec", {})}
-            elif subresource and signing_requests.is_one(kind):
+            if subresource and signing_requests.is_one(kind):
                 new = signing_requests.narrow(subresource, new, old)
-            elif subresource and subresource != "scale":
-                new = strategies.narrow(subresource, new, old)
             else:
+                new = strategies.narrow(subresource, new, old)
+            fill = defaults.apply_status if subresource == "status" else defaults.apply
+            fill(kind.group, kind.resource, new)
+            if not owned:
+                managing.updated(kind, new, old, options, subresource)
+            if subresource in ("", "scale"):
                 strategies.prepare_update(kind, new, old)
-            defaults.apply(kind.group, kind.resource, new)
             return new
 
         for _ in range(MAX_ATTEMPTS):
@@ -196,10 +220,7 @@ class Writes:
             await self.admission.admit(write)
             if new == old:
                 return old
-            strategies.count_generation(kind, new, old)
-            validation.validate_update(
-                kind, new, old, "" if subresource == "scale" else subresource
-            )
+            _check(kind, new, old, subresource)
             strategies.canonicalize(kind, new)
             self._guard(kind, new, old, options, subresource)
             await self.admission.validate(write)
@@ -234,6 +255,8 @@ class Writes:
             expected.check(kind, key, obj["metadata"])
             before = orjson.dumps(obj.get(part)) if part else b""
             obj = change(obj)
+            if part and orjson.dumps(obj.get(part)) != before:
+                managing.status_written(kind, obj, orjson.loads(before), options)
             if part == "status":
                 await self.show(Write(UPDATE, kind, key, obj, {}, options, part), value)
             if options.dry_run or (part and orjson.dumps(obj.get(part)) == before):
@@ -255,6 +278,19 @@ class Writes:
             write.old = orjson.loads(before) if before else {}
             await self.admission.admit(write)
             await self.admission.validate(write)
+
+    def exists(self, key: ObjectKey) -> bool:
+        """Whether there is such an object."""
+        return self._store.get(key) is not None
+
+    def check_create(self, kind: Kind, key: ObjectKey, options: WriteOptions) -> None:
+        """Whether who applies something that does not exist may make it.
+
+        Raises:
+            Forbidden: not.
+        """
+        if self.escalation is not None and options.user is not None:
+            self.escalation.check_create(kind, key, options.user)
 
     def _allocate(self, service: Object, old: Object | None, options: WriteOptions) -> list[Op]:
         """Gives a Service its addresses and ports; what to write for them."""
@@ -331,6 +367,14 @@ class Writes:
             self.admission.written(op.key)
             self._quota.written(op.key)
         return str(revisions[0])
+
+
+def _check(kind: Kind, new: Object, old: Object, subresource: str) -> None:
+    if subresource == "status" and not signing_requests.is_one(kind):
+        validation.validate_status(kind, new)
+        return
+    strategies.count_generation(kind, new, old)
+    validation.validate_update(kind, new, old, "" if subresource == "scale" else subresource)
 
 
 def _is_service(kind: Kind) -> bool:

@@ -136,9 +136,43 @@ async def test_a_warning_tells_of_unknown_and_duplicate_fields(ask):
         )
 
 
-async def test_server_side_apply_and_other_formats_are_refused_cleanly(ask):
-    with pytest.raises(UnsupportedMediaType, match="not served yet"):
-        await ask("PATCH", "configmaps", "c", body={}, kind="application/apply-patch+yaml")
+async def test_server_side_apply_creates_with_201_and_changes_with_200(ask):
+    kind, query = "application/apply-patch+yaml", "fieldManager=me&force=true"
+    body = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
+    status, made, _ = await ask("PATCH", "configmaps", "c", body=body, kind=kind, query=query)
+    assert (status, made["data"]) == (201, {"a": "1"})
+    body = body.replace(b"'1'", b"'2', a: '3'")
+    status, made, headers = await ask("PATCH", "configmaps", "c", body=body, kind=kind, query=query)
+    assert (status, made["data"]) == (200, {"a": "3"})
+    assert "already set in map" in headers["Warning"]
+    with pytest.raises(BadRequest, match="error strict decoding YAML"):
+        await ask(
+            "PATCH",
+            "configmaps",
+            "c",
+            body=body,
+            kind=kind,
+            query=query + "&fieldValidation=Strict",
+        )
+    with pytest.raises(Invalid, match="is required for apply patch"):
+        await ask("PATCH", "configmaps", "c", body=body, kind=kind)
+
+
+async def test_a_scale_can_be_applied(ask):
+    await ask("POST", "deployments", body=DEPLOYMENT, group="apps")
+    scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"replicas": 4}}
+    kind, query = "application/apply-patch+yaml", "fieldManager=me&force=true"
+    words = ("PATCH", "deployments", "d", "scale")
+    status, scaled, _ = await ask(*words, body=scale, kind=kind, query=query, group="apps")
+    assert (status, scaled["spec"]["replicas"]) == (200, 4)
+    with pytest.raises(BadRequest, match="wanted autoscaling/v1 Scale"):
+        await ask(*words, body=DEPLOYMENT, kind=kind, query=query, group="apps")
+
+
+async def test_formats_that_are_not_served_are_refused_cleanly(ask):
+    for kind in ("application/apply-patch+cbor", "application/apply-patch+json"):
+        with pytest.raises(UnsupportedMediaType, match="apply-patch"):
+            await ask("PATCH", "configmaps", "c", body={}, kind=kind)
     with pytest.raises(UnsupportedMediaType):
         await ask("POST", "configmaps", body=CONFIG, kind="application/xml")
 
