@@ -65,8 +65,9 @@ async def _serve(config: CloudConfig, runtime: Runtime, client: KubeClient, stor
     )
     _offer_api(hub, runtime, client)
     sessions = Sessions()
+    as_nodes = client.acting_as("kubelet")
     reports = Reports(
-        client,
+        as_nodes,
         store,
         sessions,
         hub,
@@ -74,7 +75,7 @@ async def _serve(config: CloudConfig, runtime: Runtime, client: KubeClient, stor
         node_domain=config.node_domain,
     )
     leases = Leases(
-        client,
+        as_nodes,
         store,
         sessions,
         every_seconds=config.lease_seconds,

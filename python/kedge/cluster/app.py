@@ -24,7 +24,7 @@ from kedge.cluster.apiserver.tokens import Tokens
 from kedge.cluster.config import outward_address, split_address
 from kedge.cluster.controllers import Config as ControllersConfig
 from kedge.cluster.controllers import all_controllers
-from kedge.cluster.machinery.client import Client
+from kedge.cluster.machinery.client import SCHEDULER, Client
 from kedge.cluster.machinery.informer import Informer
 from kedge.cluster.scheduler.loop import Scheduler
 from kedge.cluster.usage import Usage
@@ -100,7 +100,8 @@ async def _start(
     )
     for component in all_controllers(client, informer, settings):
         group.create_task(component.run())
-    group.create_task(Scheduler(client, informer).run())
+    scheduling = Client(registry, informer, SCHEDULER)
+    group.create_task(Scheduler(scheduling, informer).run())
     log.info("the API server listens", extra={"address": address})
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
 from kedge.cluster.apiserver.admission import priority
+from kedge.cluster.apiserver.bodies import OWN
 from kedge.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ async def _ensure(registry: Registry, key: ObjectKey, obj: dict[str, Any]) -> No
         registry.get(key)
     except NotFound:
         try:
-            await registry.create(key, obj)
+            await registry.create(key, obj, OWN)
         except AlreadyExists:
             return
 

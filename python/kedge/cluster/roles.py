@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
+from kedge.cluster.apiserver.bodies import OWN
 from kedge.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
@@ -165,6 +166,6 @@ async def _ensure(registry: Registry, resource: str, name: str, body: dict[str, 
         registry.get(key)
     except NotFound:
         try:
-            await registry.create(key, {"metadata": {"name": name, "labels": LABELS}, **body})
+            await registry.create(key, {"metadata": {"name": name, "labels": LABELS}, **body}, OWN)
         except AlreadyExists:
             return

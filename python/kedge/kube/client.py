@@ -9,6 +9,8 @@ when the reason is not ours; an answer that never came is ``Disconnected``.
 from __future__ import annotations
 
 import asyncio
+import copy
+import itertools
 import json
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode
@@ -63,12 +65,23 @@ class KubeClient:
             cluster.server_name,
         )
         self._waiting: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
-        self._next = 0
+        self._tickets = itertools.count(1)
+        self.manager = ""
 
     @classmethod
     def from_kubeconfig(cls, runtime: Runtime, path: Path, context: str = "") -> Self:
         """A client of the server that a kubeconfig file names."""
         return cls(runtime, load(path, context))
+
+    def acting_as(self, manager: str) -> Self:
+        """The same client, owning the fields that it sets under another name than its program's."""
+        other = copy.copy(self)
+        other.manager = manager
+        return other
+
+    def _path(self, key: ObjectKey, subresource: str, version: str) -> str:
+        path = path_of(key, subresource, version=version)
+        return f"{path}?{urlencode({'fieldManager': self.manager})}" if self.manager else path
 
     async def run(self) -> None:
         """Brings answers until cancelled."""
@@ -100,8 +113,7 @@ class KubeClient:
         Raises:
             Disconnected: no answer came.
         """
-        self._next += 1
-        ticket = self._next
+        ticket = next(self._tickets)
         future: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = future
         try:
@@ -174,13 +186,13 @@ class KubeClient:
     ) -> dict[str, Any]:
         """Creates an object, or posts to a subresource of one; without the latter only the key's type and namespace count."""
         target = key if subresource else key._replace(name="")
-        return await self.request("POST", path_of(target, subresource, version=version), obj)
+        return await self.request("POST", self._path(target, subresource, version), obj)
 
     async def update(
         self, key: ObjectKey, obj: dict[str, Any], subresource: str = "", *, version: str = "v1"
     ) -> dict[str, Any]:
         """Replaces the object."""
-        return await self.request("PUT", path_of(key, subresource, version=version), obj)
+        return await self.request("PUT", self._path(key, subresource, version), obj)
 
     async def patch(
         self,
@@ -192,7 +204,7 @@ class KubeClient:
         version: str = "v1",
     ) -> dict[str, Any]:
         """Changes parts of the object."""
-        path = path_of(key, subresource, version=version)
+        path = self._path(key, subresource, version)
         return await self.request("PATCH", path, patch, content_type=content_type)
 
     async def patch_status(

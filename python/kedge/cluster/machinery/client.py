@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kedge.cluster.apiserver.bodies import WriteOptions
 from kedge.errors import NotFound
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from kedge.cluster.machinery.informer import Informer
     from kedge.cluster.machinery.wire import Object
 
+CONTROLLERS = "kube-controller-manager"
+SCHEDULER = "kube-scheduler"
+"""Whose fields are whose, in upstream's names of the programs that do this work there."""
 MERGE = "application/merge-patch+json"
 
 BACKGROUND = "Background"
@@ -31,11 +35,13 @@ class Client:
     Args:
         registry: the write path of the API server.
         informer: told of every write.
+        manager: who owns the fields that are written.
     """
 
-    def __init__(self, registry: Registry, informer: Informer) -> None:
+    def __init__(self, registry: Registry, informer: Informer, manager: str = CONTROLLERS) -> None:
         self._registry = registry
         self._informer = informer
+        self._options = WriteOptions(manager=manager)
 
     def get(self, key: ObjectKey) -> Object | None:
         """The stored object; None when there is none."""
@@ -47,21 +53,23 @@ class Client:
     async def create(self, key: ObjectKey, body: Object) -> Object:
         """Creates an object; an empty name in ``key`` asks for ``generateName``."""
         try:
-            return await self._registry.create(key, body)
+            return await self._registry.create(key, body, self._options)
         finally:
             self._informer.wrote()
 
     async def update(self, key: ObjectKey, body: Object) -> Object:
         """Replaces an object; a resourceVersion in it must be the current one."""
         try:
-            return await self._registry.update(key, body)
+            return await self._registry.update(key, body, options=self._options)
         finally:
             self._informer.wrote()
 
     async def patch(self, key: ObjectKey, patch: Object, *, subresource: str = "") -> Object:
         """Merges ``patch`` into an object, or the part of it that a subresource covers."""
         try:
-            return await self._registry.patch(key, patch, MERGE, subresource=subresource)
+            return await self._registry.patch(
+                key, patch, MERGE, subresource=subresource, options=self._options
+            )
         finally:
             self._informer.wrote()
 
@@ -84,7 +92,9 @@ class Client:
         if metadata:
             patch["metadata"] = metadata
         try:
-            return await self._registry.patch(key, patch, MERGE, subresource="status")
+            return await self._registry.patch(
+                key, patch, MERGE, subresource="status", options=self._options
+            )
         finally:
             self._informer.wrote()
 
@@ -129,7 +139,10 @@ class Client:
         kept = [each for each in spec.get("finalizers") or [] if each != finalizer]
         try:
             await self._registry.update(
-                key, {**stored, "spec": {**spec, "finalizers": kept}}, subresource="finalize"
+                key,
+                {**stored, "spec": {**spec, "finalizers": kept}},
+                subresource="finalize",
+                options=self._options,
             )
         except NotFound:
             return
