@@ -7,7 +7,7 @@ from kedge.api import defaults
 from kedge.api.structured import entries, managers, problems, sets, types
 from kedge.api.structured.compare import Changes, compare, fields_of
 from kedge.api.structured.managers import ConflictsError, Writer
-from kedge.api.structured.merging import merge
+from kedge.api.structured.merging import merge, reconciled
 
 DEPLOYMENT = types.of("io.k8s.api.apps.v1.Deployment")
 POD = types.of("io.k8s.api.core.v1.Pod")
@@ -268,3 +268,23 @@ def test_sets_nested_without_end_are_refused():
         deep = {"f:a": deep}
     with pytest.raises(ValueError, match="deeper"):
         sets.parse(deep)
+
+
+def test_owners_of_parts_of_what_has_become_atomic_own_the_whole():
+    before = {
+        "f:spec": {
+            "f:selector": {"f:matchLabels": {"f:a": {}}},
+            "f:template": {
+                "f:spec": {
+                    "f:containers": {
+                        'k:{"name":"c"}': {".": {}, "f:args": {'v:"x"': {}}, "f:image": {}}
+                    }
+                }
+            },
+        }
+    }
+    after = reconciled(DEPLOYMENT, before)
+    assert after["f:spec"]["f:selector"] == {}
+    containers = after["f:spec"]["f:template"]["f:spec"]["f:containers"]
+    assert containers == {'k:{"name":"c"}': {".": {}, "f:args": {}, "f:image": {}}}
+    assert reconciled(DEPLOYMENT, after) == after

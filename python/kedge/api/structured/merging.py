@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from kedge.api.structured.compare import MISSING
-from kedge.api.structured.sets import Fields, is_member, with_self
-from kedge.api.structured.types import Type, child, element, resolved
+from kedge.api.structured.sets import SELF, Fields, is_member, with_self
+from kedge.api.structured.types import ANY, Type, child, element, resolved
 
 
 def merge(kind: Type, live: Any, config: Any) -> Any:
@@ -131,4 +131,16 @@ def with_named(kind: Type, fields: Fields) -> Fields:
             result[name] = with_named(kind.item or kind, node)
         else:
             result[name] = node
+    return result
+
+
+def reconciled(kind: Type, fields: Fields) -> Fields:
+    """A set that was made by an earlier schema: what has become atomic has one owner, and no parts."""
+    result: Fields = {}
+    for name, node in fields.items():
+        if not node or name == SELF or name[0] not in "fk":
+            result[name] = node
+            continue
+        inner = child(kind, name[2:]) if name[0] == "f" else kind.item or ANY
+        result[name] = {} if inner.is_leaf else reconciled(inner, node)
     return result

@@ -53,20 +53,23 @@ class Type:
 
 UNTYPED = Type("scalar", "untyped")
 ANY = Type("any")
+OPAQUE = Type("any", atomic=True)
 _ANY_MAP = Type("map", item=ANY)
 _ANY_LIST = Type("list", item=ANY, atomic=True)
-_SCALARS = {
+_PLAIN = {
     "string": Type("scalar", "string"),
     "bytes": Type("scalar", "string"),
     "integer": Type("scalar", "numeric"),
     "number": Type("scalar", "numeric"),
     "boolean": Type("scalar", "boolean"),
+    "any": Type("map", item=UNTYPED),
+    "json": OPAQUE,
 }
 
 
 def resolved(kind: Type, value: Any) -> Type:
     """The type of a value, where the value has to show it."""
-    if kind.form != "any":
+    if kind.form != "any" or kind.atomic:
         return kind
     if type(value) is dict:
         return _ANY_MAP
@@ -160,10 +163,8 @@ def _struct(shape: Struct, known: dict[tuple[str, bool], Type], how: str = "") -
 def _field(one: Field, known: dict[tuple[str, bool], Type], how: str = "") -> Type:
     if one.struct is not None:
         return _struct(one.struct, known, how)
-    if one.type == "any":
-        return Type("map", item=UNTYPED)
     if one.item is None:
-        return _SCALARS.get(one.type, UNTYPED)
+        return _PLAIN.get(one.type, UNTYPED)
     item = _field(one.item, known)
     if one.type == "map":
         return Type("map", item=item, atomic=how == "atomic")

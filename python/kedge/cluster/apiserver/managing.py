@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 MAX_MANAGER_BYTES = 128
-REMEMBERED = 256
+REMEMBERED = 64
 """So many parts of objects have their fields remembered, each of at most ``REMEMBERED_BYTES``."""
 REMEMBERED_BYTES = 4096
 _STATUS: Fields = {"f:status": {}}
