@@ -233,6 +233,8 @@ def test_a_name_that_no_pod_could_have_as_its_host_name_is_refused():
     validation.validate(JOBS, job(name))
     warning = strategies.warnings(JOBS, job("a.b"))
     assert warning[0].startswith("metadata.name: this is used in Pod names and hostnames")
+    assert strategies.warnings(CRON_JOBS, cron_job("a.b")) == warning
+    assert strategies.warnings(CRON_JOBS, cron_job("a-b")) == []
 
 
 # --- changes

@@ -197,7 +197,7 @@ def rename(kind: Kind, obj: Object, name: str) -> None:
 
 def warnings(kind: Kind, obj: Object) -> list[str]:
     """What is legal in a new object and may still surprise."""
-    if (kind.group, kind.resource) != ("batch", "jobs"):
+    if kind.group != "batch":
         return []
     complaint = names.label(obj["metadata"]["name"])
     if not complaint:

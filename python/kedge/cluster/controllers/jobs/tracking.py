@@ -180,7 +180,7 @@ def _count(
 ) -> tuple[list[Pod], bool]:
     """Notes the pods that ended; those to take the finalizer from, and whether more are left."""
     strip: list[Pod] = []
-    new_indexes = 0
+    new_indexes, known = 0, job.completed_indexes
     ordered = sorted(pods, key=index_of) if job.indexed else pods
     for pod in ordered:
         if not _is_over(job, pod, plan, end):
@@ -189,7 +189,7 @@ def _count(
         if pod.phase == "Succeeded" and not waiting.has_failed(pod.uid):
             if not job.indexed:
                 waiting.add_succeeded(pod.uid)
-            elif job.has_index(pod) and index_of(pod) not in job.completed_indexes:
+            elif job.has_index(pod) and index_of(pod) not in known:
                 new_indexes += 1
         elif _is_failure(job, pod, end) and policies.judge(job, pod).counts:
             waiting.add_failed(pod.uid)
