@@ -127,3 +127,18 @@ def test_a_pod_that_is_deleted_has_failed_once_it_has_ended_and_is_replaced_then
     )
     kubectl("delete", "job", "patient", "--timeout=30s")
     wait_until(lambda: not pods(kubectl, "patient"), 30, "nothing of it is left")
+
+
+def test_a_pod_that_never_started_has_failed_when_it_is_deleted(kubectl: Kubectl):
+    spec = {"podReplacementPolicy": "Failed", "backoffLimit": 0}
+    body = job("stuck", "true", **spec).replace(IMAGE, "docker.io/kedge/none:1")
+    kubectl("create", "-f", "-", stdin=body.replace("IfNotPresent", "Never"))
+    wait_until(
+        lambda: any(pod["spec"].get("nodeName") for pod in pods(kubectl, "stuck")),
+        30,
+        "the pod has a node",
+    )
+    (one,) = pods(kubectl, "stuck")
+    kubectl("delete", "pod", one["metadata"]["name"], "--wait=false")
+    kubectl("wait", "--for=condition=failed", "job/stuck", "--timeout=40s")
+    assert conditions(kubectl, "stuck")["Failed"] == "BackoffLimitExceeded"

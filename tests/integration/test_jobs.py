@@ -171,6 +171,16 @@ async def test_a_pod_deleted_before_it_had_a_node_has_failed(plane: ControlPlane
     await plane.until(lambda: not plane.all("pods"))
 
 
+async def test_a_pod_that_its_node_let_go_without_a_word_has_failed(plane: ControlPlane):
+    await plane.node("n1")
+    await make(plane, podReplacementPolicy="Failed")
+    await plane.until(lambda: running(plane))
+    name = running(plane)[0]["metadata"]["name"]
+    await plane.registry.delete(ObjectKey("", "pods", "default", name))
+    await plane.until(lambda: status(plane).get("failed") == 1)
+    await plane.until(lambda: [pod["metadata"]["name"] for pod in plane.all("pods")] != [name])
+
+
 async def test_strays_are_adopted_and_relabelled_pods_let_go(plane: ControlPlane):
     await plane.node("n1")
     await make(plane)

@@ -3,7 +3,8 @@
 
 A node out of reach is not deleted: its pods stay. Only when its Node object is gone, and has been
 for a while, are the pods bound to it removed without waiting for anybody's word. Whoever counts
-pods sees that they failed, and why; so he does of one that was deleted before it had a node.
+pods sees that they failed, and why; so he does of one that was deleted before it had a node, and of
+one that its node let go without a word about how it ended.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 TERMINATED_LIMIT = 12_500
 ORPHAN_SECONDS = 40.0
+WORD_SECONDS = 2.0
+"""How long the last word of a pod's node may come after it has let the pod go."""
 DISRUPTED = "DisruptionTarget"
 _FINISHED = "\0finished"
 """The key of the work on finished pods; no node has that name."""
@@ -83,8 +86,8 @@ class PodGarbage:
         self._finished -= int(old is not None and old.finished)
         if self._finished > self._limit:
             self._work.add(_FINISHED)
-        if new is not None and new.deleted and not new.node and not new.finished:
-            self._leaving.add(new.key)
+        if new is not None and _is_lost(new):
+            self._leaving.add_after(new.key, WORD_SECONDS if new.node else 0.0)
         node = new.node if new is not None else ""
         if node and (old is None or not old.node) and self._informer.nodes.get("", node) is None:
             self._work.add_after(node, self._orphan_seconds)
@@ -102,7 +105,7 @@ class PodGarbage:
 
     async def _leave(self, key: Key) -> None:
         pod = self._informer.pods.get(*key)
-        if pod is not None and pod.deleted and not pod.node:
+        if pod is not None and _is_lost(pod):
             await self._fail(pod, [])
             await self._remove(pod)
 
@@ -122,6 +125,13 @@ class PodGarbage:
 
     async def _remove(self, pod: Pod) -> None:
         await self._client.delete(ObjectKey("", "pods", *pod.key), uid=pod.uid, grace_seconds=0)
+
+
+def _is_lost(pod: Pod) -> bool:
+    """Whether a pod goes away and nobody will say how it ended, though somebody waits for it."""
+    if not pod.deleted or pod.finished:
+        return False
+    return not pod.node or (pod.job is not None and pod.job.tracked and pod.job.is_gone)
 
 
 def _no_node(now: float) -> list[Condition]:

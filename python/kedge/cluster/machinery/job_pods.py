@@ -36,6 +36,8 @@ class JobPod(Struct, frozen=True, weakref=False):
     """Names and codes of the containers that ended with an error, init containers last."""
     conditions: tuple[tuple[str, str], ...]
     """Types and statuses, of a pod that failed or goes away."""
+    is_gone: bool = False
+    """Its node has let it go, or somebody did not want to wait for that: only finalizers are left."""
 
 
 def job_pod_of(pod: wire.PodObject, owner: wire.OwnerReference | None) -> JobPod | None:
@@ -63,6 +65,7 @@ def job_pod_of(pod: wire.PodObject, owner: wire.OwnerReference | None) -> JobPod
         conditions=tuple((one.type, one.status) for one in status.conditions or ())
         if deleted or status.phase == "Failed"
         else (),
+        is_gone=deleted and not metadata.deletion_grace_period_seconds,
     )
 
 
