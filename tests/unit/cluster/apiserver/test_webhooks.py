@@ -271,6 +271,18 @@ async def test_what_cannot_be_asked_stops_a_write_or_does_not(
     await registry.create(maps(), config_map())
 
 
+async def test_the_log_tells_once_of_a_webhook_that_need_not_be_asked(
+    registry: Any, server: WebhookServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.status = 503
+    lenient = hook("a", server.client(), failurePolicy="Ignore")
+    await configure(registry, "Validating", lenient)
+    for name in ("one", "two", "three"):
+        await registry.create(maps(name), config_map(name))
+    told = [one for one in caplog.records if "goes on without its webhook" in one.message]
+    assert (len(server.asked), len(told)) == (3, 1)
+
+
 async def test_an_answer_that_comes_too_late_is_none(registry: Any, server: WebhookServer) -> None:
     server.pause = 3.0
     await configure(registry, "Validating", hook("a", server.client(), timeoutSeconds=1))

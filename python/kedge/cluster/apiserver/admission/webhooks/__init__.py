@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
@@ -49,6 +50,8 @@ Object = dict[str, Any]
 
 _log = logging.getLogger(__name__)
 
+SILENT_SECONDS = 60.0
+"""How often the log tells of a webhook that cannot be asked and need not be."""
 _OWNED = ("name", "namespace", "uid", "creationTimestamp", "generation")
 """Metadata of new objects that webhooks do not change."""
 
@@ -62,6 +65,7 @@ class _Webhooks(Plugin):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._hooks: list[Hook] | None = None
+        self._silent: dict[tuple[str, str], float] = {}
         self.caller = Caller(store)
 
     def concerns(self, kind: Kind, subresource: str) -> bool:
@@ -73,6 +77,7 @@ class _Webhooks(Plugin):
         """Reads the configurations again when one may have changed."""
         if key.resource == self.resource and key.group == GROUP:
             self._hooks = None
+            self._silent.clear()
 
     def named(self, write: Write) -> list[Hook]:
         """The webhooks whose rules name a write."""
@@ -119,8 +124,7 @@ class _Webhooks(Plugin):
             raise review.refusal(hook, verdict.status)
         return verdict
 
-    @staticmethod
-    def failed(hook: Hook, why: str) -> None:
+    def failed(self, hook: Hook, why: str) -> None:
         """Goes on without a webhook, or not.
 
         Raises:
@@ -129,7 +133,10 @@ class _Webhooks(Plugin):
         text = f'failed calling webhook "{hook.name}": {why}'
         if not hook.may_fail:
             raise _internal(text)
-        _log.warning("failing open: %s", text)
+        now = time.monotonic()
+        if now >= self._silent.get(hook.key, 0.0):
+            self._silent[hook.key] = now + SILENT_SECONDS
+            _log.warning("a write goes on without its webhook: %s", text)
 
 
 class MutatingWebhook(_Webhooks):
