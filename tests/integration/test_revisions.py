@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kedge.cluster.machinery.revisions import POD_LABEL
-from tests.fakes.control_plane import ControlPlane, key
+from tests.fakes.control_plane import MERGE, ControlPlane, key
 
 STRATEGIC = "application/strategic-merge-patch+json"
 
@@ -79,6 +79,31 @@ async def test_revisions_are_taken_again_by_who_selects_them(nodes: ControlPlane
     owner = (nodes.get("daemonsets", "d") or {})["metadata"]["uid"]
     assert revision["metadata"]["ownerReferences"][0]["uid"] == owner
     assert revision["revision"] == 1
+
+
+async def test_of_revisions_with_one_template_the_newest_takes_over_the_pods(nodes: ControlPlane):
+    selector = {"matchExpressions": [{"key": "app", "operator": "In", "values": ["d", "e"]}]}
+    await nodes.workload("DaemonSet", "d", "v1", selector=selector)
+    await nodes.until(lambda: updated(nodes, "v1"))
+    pods = {each["metadata"]["uid"] for each in nodes.all("pods")}
+    (first,) = nodes.all("controllerrevisions")
+    metadata = first["metadata"]
+    twin = {
+        "metadata": {
+            "name": "twin",
+            "labels": {**metadata["labels"], POD_LABEL: "twin"},
+            "ownerReferences": metadata["ownerReferences"],
+        },
+        "data": first["data"],
+        "revision": 7,
+    }
+    await nodes.registry.create(key("controllerrevisions", "twin"), twin)
+    touch = {"metadata": {"annotations": {"touched": "yes"}}}
+    await nodes.registry.patch(key("daemonsets", "d"), touch, MERGE)
+    await nodes.until(lambda: revisions(nodes) == [(7, "v1")])
+    await nodes.until(lambda: updated(nodes, "v1"))
+    assert {each["metadata"]["uid"] for each in nodes.all("pods")} == pods
+    assert {each["metadata"]["labels"][POD_LABEL] for each in nodes.all("pods")} == {"twin"}
 
 
 async def test_a_taken_name_is_passed_over_and_counted(nodes: ControlPlane):

@@ -90,6 +90,12 @@ class Settled:
     """The present template's."""
     collisions: int
 
+    @property
+    def twins(self) -> list[Revision]:
+        """Others that hold the same: somebody made them, or they were taken over."""
+        update = self.update
+        return [each for each in self.all if each.data == update.data and each.name != update.name]
+
 
 def data_of(template: Object) -> Object:
     """What a revision of a template holds; in an order of fields that clients can compare."""

@@ -91,7 +91,6 @@ class DaemonSets:
             return None
         await self._claim(record)
         template = Template.of(stored["spec"]["template"])
-        nodes = self._nodes(record, template)
         collisions = (stored.get("status") or {}).get("collisionCount") or 0
         digest = digest_of(stored["spec"]["template"], collisions)
         failure: KedgeError | None = None
@@ -99,14 +98,16 @@ class DaemonSets:
             settled = await self._history.settle(record, stored)
             digest = settled.update.labels.get(POD_LABEL, "")
             collisions = settled.collisions
+            await self._merge_twins(record, settled, digest)
+            nodes = self._nodes(record, template)
             desired = sum(each.place.should_run for each in nodes)
             strategy = strategy_of(stored["spec"], desired)
             now = time.time()
             planner = Planner(digest, strategy, record.min_ready_seconds, now)
             failure = await self._act(record, stored, digest, planner.plan(nodes))
             await self._informer.caught_up()
-            nodes = self._nodes(record, template)
             await self._forget(record, stored, settled)
+        nodes = self._nodes(record, template)
         status = status_of(record, digest, nodes, time.time())
         if collisions:
             status["collisionCount"] = collisions
@@ -118,9 +119,23 @@ class DaemonSets:
             raise failure
         return self._next_available(record, nodes)
 
+    async def _merge_twins(self, record: Workload, settled: Settled, digest: str) -> None:
+        """Pods of a revision with the same template are the present one's: none is made anew."""
+        twins = settled.twins
+        if not twins:
+            return
+        hashes = {each.labels.get(POD_LABEL) for each in twins} - {digest}
+        for pod in self._informer.pods.owned_by(record.uid):
+            if pod.labels.get(POD_LABEL) in hashes and not pod.deleted:
+                patch = {"metadata": {"uid": pod.uid, "labels": {POD_LABEL: digest}}}
+                await self._client.patch(ObjectKey("", "pods", *pod.key), patch)
+        await self._history.forget(record, twins)
+        await self._informer.caught_up()
+
     async def _forget(self, record: Workload, stored: Object, settled: Settled) -> None:
         limit = stored["spec"].get("revisionHistoryLimit", 10)
-        old = [each for each in settled.all if each is not settled.update]
+        kept = {settled.update.name, *(each.name for each in settled.twins)}
+        old = [each for each in settled.all if each.name not in kept]
         if len(old) <= limit:
             return
         pods = self._informer.pods.owned_by(record.uid)
