@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from kedge.cluster.apiserver.registry import Registry
+from kedge.cluster.controllers import Config
 from kedge.errors import Invalid
-from tests.fakes.control_plane import MERGE, ControlPlane, key
+from kedge.store import Store
+from tests.fakes.control_plane import MERGE, ControlPlane, key, running
+from tests.fakes.kubelet import TestKubelet
 
 CLAIM = {
     "metadata": {"name": "data", "labels": {"tier": "db"}},
@@ -291,6 +296,26 @@ async def test_nothing_is_written_once_all_is_as_wanted(node: ControlPlane):
     await node.registry.patch(key("pods", "web-0"), touch, MERGE)
     await node.settled(40)
     assert [each for each in seen if each != "events"] == ["pods"]
+
+
+async def test_another_control_plane_goes_on_where_one_ended(primary: Store):
+    registry = Registry(primary)
+    async with running(primary, registry) as first:
+        node = await first.node("n1")
+        await make(first, replicas=3)
+        await first.until(lambda: rolled_out(first))
+        node.broken_images.add("v2")
+        await first.set_image("statefulsets", "web", "v2")
+        await first.until(lambda: images(first) == ["v1", "v1", "v2"])
+    made = len(first.all("controllerrevisions"))
+    second = ControlPlane(primary, registry)
+    async with asyncio.TaskGroup() as group:
+        kubelet = TestKubelet(registry, second.informer, "n1")
+        second.start(group, Config(ca_pem="CA"))
+        second.spawn(kubelet)
+        await second.until(lambda: rolled_out(second) and set(images(second)) == {"v2"})
+        second.stop()
+    assert len(second.all("controllerrevisions")) == made == 2
 
 
 async def test_what_makes_a_set_what_it_is_cannot_change(node: ControlPlane):
