@@ -272,6 +272,74 @@ async def test_orphans_are_adopted_and_strangers_let_go(node: ControlPlane):
     await node.until(lambda: rolled_out(node))
 
 
+def orphan(**spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "web-0", "namespace": "default", "labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": "v0"}], **spec},
+    }
+
+
+async def test_a_taken_pod_gets_the_labels_of_its_name(node: ControlPlane):
+    await node.registry.create(key("pods", "web-0"), orphan())
+    await make(node, replicas=1, updateStrategy={"type": "OnDelete"})
+    label = "statefulset.kubernetes.io/pod-name"
+    await node.until(lambda: pod(node, 0)["metadata"]["labels"].get(label) == "web-0")
+    assert pod(node, 0)["metadata"]["ownerReferences"][0]["kind"] == "StatefulSet"
+    assert images(node) == ["v0"]
+    message = "update Pod web-0 in StatefulSet web successful"
+    await node.until(lambda: message in events(node, "SuccessfulUpdate"))
+
+
+async def test_a_taken_pod_without_the_claims_is_told_of(node: ControlPlane):
+    await node.registry.create(key("pods", "web-0"), orphan())
+    await make(node, replicas=2, volumeClaimTemplates=[CLAIM], updateStrategy={"type": "OnDelete"})
+    await node.until(lambda: events(node, "FailedUpdate"))
+    assert "pod updates may not change fields" in events(node, "FailedUpdate")[0]
+    assert names(node) == ["web-0"]
+
+
+async def test_a_pod_that_is_refused_is_told_of_and_tried_again(node: ControlPlane):
+    name = "a" * 60
+    await node.workload("StatefulSet", name, replicas=1)
+    await node.until(lambda: events(node, "FailedCreate"))
+    told = events(node, "FailedCreate")[0]
+    assert told.startswith(f"create Pod {name}-0 in StatefulSet {name} failed error: Pod")
+    assert "must be no more than 63 characters" in told
+
+
+async def test_claims_of_a_pending_pod_are_made_again(node: ControlPlane):
+    await make(node, replicas=1, volumeClaimTemplates=[CLAIM])
+    await node.until(lambda: pod(node, 0))
+    claim = key("persistentvolumeclaims", "data-web-0")
+    old = (node.get("persistentvolumeclaims", "data-web-0") or {})["metadata"]["uid"]
+    await node.registry.delete(claim)
+    if node.get("persistentvolumeclaims", "data-web-0") is not None:
+        await node.registry.patch(claim, {"metadata": {"finalizers": None}}, MERGE)
+
+    def uid() -> str | None:
+        found = node.get("persistentvolumeclaims", "data-web-0")
+        return found and found["metadata"]["uid"]
+
+    await node.until(lambda: uid() not in (None, old))
+
+
+async def test_a_claim_with_another_controller_is_left_to_it(node: ControlPlane):
+    owner = node.get("namespaces", "default") or {}
+    other = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "name": "default",
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+    }
+    claim = {**CLAIM, "metadata": {"name": "data-web-0", "ownerReferences": [other]}}
+    await node.registry.create(key("persistentvolumeclaims", "data-web-0"), claim)
+    deleted = {"whenDeleted": "Delete"}
+    await make(node, 1, volumeClaimTemplates=[CLAIM], persistentVolumeClaimRetentionPolicy=deleted)
+    await node.until(lambda: events(node, "ConflictingController"))
+    assert owners(node, "data-web-0") == [("Namespace", "default")]
+
+
 async def test_pods_are_available_after_min_ready_seconds(node: ControlPlane):
     await make(node, replicas=2, minReadySeconds=1)
     await node.until(lambda: status(node).get("readyReplicas") == 1)
