@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of PodDisruptionBudgets, and how many pods an owner wants."""
+"""Records of PodDisruptionBudgets."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct, field
 
-from kedge.api import kinds
-from kedge.api.keys import ObjectKey
-from kedge.cluster.machinery import wire
-from kedge.errors import NoScale
+from kedge.cluster.machinery import wire  # noqa: TC001 - msgspec reads the annotations
 
 if TYPE_CHECKING:
-    from kedge.cluster.machinery.client import Client
     from kedge.cluster.machinery.records import Key
 
 GROUP = "policy"
@@ -60,36 +56,3 @@ def budget_of(value: bytes, version: int) -> Budget:
         version=version,
         selector=decoded.spec.selector,
     )
-
-
-def scale_of(client: Client, owner: wire.OwnerReference, namespace: str) -> tuple[str, int] | None:
-    """The object that says how many pods there should be, by its uid, and how many.
-
-    A ReplicaSet of a Deployment is the Deployment's.
-
-    Args:
-        client: reads.
-        owner: a pod's controller.
-        namespace: of both.
-
-    Raises:
-        NoScale: objects of that kind do not say so.
-    """
-    group, _, version = owner.api_version.rpartition("/")
-    kind = next((one for one in kinds.KINDS if (one.group, one.kind) == (group, owner.kind)), None)
-    if kind is None:
-        shown = owner.api_version if group else version
-        raise NoScale(f'no matches for kind "{owner.kind}" in version "{shown}"')
-    if kind.subresource("scale") is None:
-        raise NoScale(f"{kind.group_resource} does not implement the scale subresource")
-    stored = client.get(ObjectKey(group, kind.resource, namespace, owner.name))
-    if stored is None or stored["metadata"]["uid"] != owner.uid:
-        return None
-    if (group, kind.kind) == ("apps", "ReplicaSet"):
-        for one in stored["metadata"].get("ownerReferences") or ():
-            if one.get("controller") and one.get("kind") == "Deployment":
-                above = wire.OwnerReference(one["uid"], one["kind"], one["name"], one["apiVersion"])
-                found = scale_of(client, above, namespace)
-                if found is not None:
-                    return found
-    return owner.uid, int(stored.get("spec", {}).get("replicas", 1))

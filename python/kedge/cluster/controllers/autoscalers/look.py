@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kedge.api import kinds, quantities, selectors
+import orjson
+
+from kedge.api import quantities
 from kedge.api.keys import ObjectKey
 from kedge.cluster.controllers.autoscalers import limits
 from kedge.cluster.controllers.autoscalers.metrics import Ask, Failure, Measured, Target, measure
 from kedge.cluster.controllers.autoscalers.replicas import Scene, Tolerances
 from kedge.cluster.controllers.autoscalers.status import ABLE, ACTIVE, LIMITED, Draft
-from kedge.cluster.machinery import events
-from kedge.errors import KedgeError
+from kedge.cluster.machinery import events, scales
+from kedge.errors import BadRequest, KedgeError
 
 if TYPE_CHECKING:
     from kedge.api.kinds import Kind
@@ -39,7 +41,7 @@ class Looks:
         self._informer = informer
         self._ask = ask
         self._histories: dict[Key, limits.History] = {}
-        self._selectors: dict[Key, Object] = {}
+        self._selectors: dict[Key, str] = {}
 
     def forget(self, key: Key) -> None:
         """Drops what is remembered of an autoscaler that is gone."""
@@ -50,20 +52,22 @@ class Looks:
         """Works out what is to be done, and does it; the new status."""
         spec = stored["spec"]
         reference = spec["scaleTargetRef"]
-        kind = _kind(reference)
+        kind = scales.kind_of(str(reference.get("apiVersion", "")), reference["kind"])
         found = None
         why = f'no matches for kind "{reference["kind"]}" in group "{_group(reference)}"'
         if kind is not None:
-            where = ObjectKey(kind.group, kind.resource, key[0], reference["name"])
-            found = self._client.get(where)
             why = f'{kind.group_resource} "{reference["name"]}" not found'
+            try:
+                found = scales.read(self._client, kind, key[0], reference["name"])
+            except KedgeError as error:
+                why = str(error)
         if kind is None or found is None:
             draft.tell("FailedGetScale", why)
             draft.say(ABLE, False, "FailedGetScale", f"{_NO_SCALE}{why}")  # noqa: FBT003 - the status
             return draft.status(None, None, [], scaled=False)
         text = "the HPA controller was able to get the target's current scale"
         draft.say(ABLE, True, "SucceededGetScale", text)  # noqa: FBT003 - the status
-        current = int(found.get("spec", {}).get("replicas", 1))
+        current = int(found["spec"]["replicas"])
         history = self._histories.setdefault(key, limits.History([(current, draft.now)]))
         least, most = spec.get("minReplicas", 1), spec["maxReplicas"]
         statuses: list[Object] = []
@@ -153,36 +157,47 @@ class Looks:
 
     def _target(self, key: Key, spec: Object, scaled: Object, draft: Draft) -> Target | str:
         """What is scaled, or why that cannot be told."""
-        selector = scaled.get("spec", {}).get("selector")
-        text = selectors.text(selector)
+        text = scaled["status"].get("selector", "")
         if not text:
             why = "the HPA target's scale is missing a selector"
             draft.tell("SelectorRequired", "selector is required")
             draft.say(ACTIVE, False, "InvalidSelector", why)  # noqa: FBT003 - the status
             return "selector is required"
-        self._selectors[key] = selector
-        records = [
-            pod
-            for pod in self._informer.pods.within(key[0])
-            if selectors.matches(selector, pod.labels)
-        ]
-        others = [
-            other
-            for other, known in self._selectors.items()
-            if other[0] == key[0]
-            and (other == key or any(selectors.matches(known, pod.labels) for pod in records))
-        ]
+        try:
+            pods = self._pods(key[0], text)
+        except BadRequest as error:
+            why = (
+                f"couldn't convert selector into a corresponding internal selector object: {error}"
+            )
+            draft.tell("InvalidSelector", why)
+            draft.say(ACTIVE, False, "InvalidSelector", why)  # noqa: FBT003 - the status
+            return why
+        self._selectors[key] = text
+        others = [key, *self._sharers(key, set(pods))]
         if len(others) > 1:
             shown = " ".join(f"{{{name} {namespace}}}" for namespace, name in sorted(others))
             why = f"pods by selector {text} are controlled by multiple HPAs: [{shown}]"
             draft.tell("AmbiguousSelector", why)
             draft.say(ACTIVE, False, "AmbiguousSelector", why)  # noqa: FBT003 - the status
             return why
-        stored = (self._client.get(ObjectKey("", "pods", *pod.key)) for pod in records)
-        wanted = int(scaled.get("spec", {}).get("replicas", 1))
-        pods = [pod for pod in stored if pod is not None]
-        scene = Scene(pods, wanted, tolerances(spec), draft.now)
-        return Target(key[0], text, scene, int((scaled.get("status") or {}).get("replicas", 0)))
+        wanted = int(scaled["spec"]["replicas"])
+        scene = Scene(
+            [orjson.loads(value) for value in pods.values()], wanted, tolerances(spec), draft.now
+        )
+        return Target(key[0], text, scene, int(scaled["status"].get("replicas", 0)))
+
+    def _pods(self, namespace: str, selector: str) -> dict[str, bytes]:
+        """The pods of a selector, by name."""
+        rows = self._informer.store.list("", "pods", namespace=namespace, labels=selector).items
+        return {row.key.name: row.value for row in rows}
+
+    def _sharers(self, key: Key, pods: set[str]) -> list[Key]:
+        """The other autoscalers that were last seen to select one of these pods."""
+        return [
+            other
+            for other, text in self._selectors.items()
+            if other != key and other[0] == key[0] and pods & self._pods(key[0], text).keys()
+        ]
 
 
 def tolerances(spec: Object) -> Tolerances:
@@ -198,12 +213,3 @@ def tolerances(spec: Object) -> Tolerances:
 
 def _group(reference: Object) -> str:
     return str(reference.get("apiVersion", "")).rpartition("/")[0]
-
-
-def _kind(reference: Object) -> Kind | None:
-    """The kind that a reference names, if its objects can be scaled."""
-    wanted = (_group(reference), reference["kind"])
-    for kind in kinds.KINDS:
-        if (kind.group, kind.kind) == wanted and kind.subresource("scale") is not None:
-            return kind
-    return None

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from kedge.api.keys import ObjectKey
 from kedge.cluster.controllers.disruption import plan
-from kedge.cluster.machinery import budgets, conditions, events
+from kedge.cluster.machinery import budgets, conditions, events, scales
 from kedge.cluster.machinery.client import changed_fields
 from kedge.cluster.machinery.reconciler import Reconciler
 from kedge.cluster.machinery.selectors import labels_match
-from kedge.errors import NoScale
+from kedge.errors import ApiError, NoScale
 
 if TYPE_CHECKING:
     from kedge.cluster.machinery.budgets import Budget
@@ -85,7 +85,7 @@ class Disruption:
         now = time.time()
         try:
             expected, desired = self._wanted(record, stored, pods)
-        except NoScale as error:
+        except (ApiError, NoScale) as error:
             text = f"Failed to calculate the number of expected pods: {error}"
             self._say(record, events.WARNING, "CalculateExpectedPodCountFailed", text)
             await self._write(stored, plan.failed(stored, str(error), now))
@@ -102,7 +102,7 @@ class Disruption:
         spec = stored.get("spec") or {}
         if not plan.needs_scale(spec):
             return plan.wanted(spec, len(pods), 0)
-        scales: dict[str, int] = {}
+        counts: dict[str, int] = {}
         known: set[str] = set()
         unmanaged = False
         for pod in pods:
@@ -110,10 +110,10 @@ class Disruption:
                 unmanaged = True
             elif pod.owner.uid not in known:
                 known.add(pod.owner.uid)
-                found = budgets.scale_of(self._client, pod.owner, pod.namespace)
+                found = scales.wanted_by(self._client, pod.owner, pod.namespace)
                 if found is None:
                     raise NoScale(f'found no controllers for pod "{pod.name}"')
-                scales[found[0]] = found[1]
+                counts[found[0]] = found[1]
         if unmanaged:
             text = (
                 f"Pods selected by this PodDisruptionBudget (selector: {_shown(spec)}) were found to be unmanaged. As a "
@@ -121,7 +121,7 @@ class Disruption:
                 'To account for these pods please set ".spec.minAvailable" field of the PDB to an integer value.'
             )
             self._say(record, events.WARNING, "UnmanagedPods", text)
-        return plan.wanted(spec, len(pods), sum(scales.values()))
+        return plan.wanted(spec, len(pods), sum(counts.values()))
 
     def _warn_of_others(self, record: Budget, pods: list[Pod]) -> None:
         """Pods that several budgets select cannot be evicted by the API."""
