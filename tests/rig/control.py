@@ -14,11 +14,11 @@ NEEDED = ("/api/v1/namespaces/default/serviceaccounts/default", "/openapi/v3/api
 
 
 @contextmanager
-def cluster(directory: Path) -> Iterator[Path]:
-    """A running cluster; its kubeconfig. It must end cleanly when it is stopped."""
+def cluster(directory: Path, *more: str) -> Iterator[Path]:
+    """A running cluster, with more flags; its kubeconfig. It must end cleanly when it is stopped."""
     kubeconfig = directory / "data" / "kubeconfig"
     words = ["-m", "kedge.cluster", "--data-dir", str(directory / "data")]
-    words += ["--listen", f"127.0.0.1:{free_port()}"]
+    words += ["--listen", f"127.0.0.1:{free_port()}", *more]
     process = Process(words, log=directory / "log")
 
     def answers() -> bool:

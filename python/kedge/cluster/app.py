@@ -6,10 +6,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from kedge.api.kinds import KINDS, REVIEWS, USAGE
-from kedge.cluster import bootstrap, credentials, roles
+from kedge.cluster import audit_policy, bootstrap, credentials, roles
 from kedge.cluster.apiserver import documents
 from kedge.cluster.apiserver.access import Access, Escalation
 from kedge.cluster.apiserver.admission.webhooks.tunnel import ApiServer
@@ -33,8 +34,6 @@ from kedge.hub import certificates
 from kedge.store import Store
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kedge.cluster.config import ClusterConfig
     from kedge.runtime import Runtime
 
@@ -124,8 +123,23 @@ def _server_config(
         issuer=config.issuer,
         node_domain=config.node_domain,
         tokens=(StaticToken(own_token, "system:apiserver", ("system:masters",)),),
+        audit=_audit(config),
         resources=[asdict(kind) for kind in (*KINDS, *REVIEWS, *USAGE)],
     )
+
+
+def _audit(config: ClusterConfig) -> dict[str, Any] | None:
+    if not config.audit_policy_file:
+        return None
+    return {
+        "policy": audit_policy.read(Path(config.audit_policy_file)),
+        "log": {
+            "path": config.audit_log_path or str(config.data_dir / "audit.log"),
+            "max_bytes": config.audit_log_max_size * 1_000_000,
+            "max_age_days": config.audit_log_max_age,
+            "max_backups": config.audit_log_max_backup,
+        },
+    }
 
 
 def _reachable(host: str) -> str:

@@ -33,6 +33,11 @@ class ClusterConfig:
         issuer: who ServiceAccount tokens say they are from; changing it ends all of them.
         event_ttl_seconds: how long Events are kept after they were last seen.
         history: how many changes a watch can look back.
+        audit_policy_file: which requests are written down, and how much of them (audit.k8s.io/v1 Policy); none if not given.
+        audit_log_path: where; audit.log below dataDir if not given.
+        audit_log_max_size: the megabytes of a file before it is set aside.
+        audit_log_max_age: the days for which files set aside are kept; 0 is for good.
+        audit_log_max_backup: how many of them are kept; 0 is all.
         log_level: DEBUG, INFO, WARNING or ERROR.
     """
 
@@ -44,6 +49,11 @@ class ClusterConfig:
     issuer: str = ISSUER
     event_ttl_seconds: Annotated[int, Meta(ge=60)] = 3600
     history: Annotated[int, Meta(ge=100)] = 10_000
+    audit_policy_file: str = ""
+    audit_log_path: str = ""
+    audit_log_max_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 100
+    audit_log_max_age: Annotated[int, Meta(ge=0, le=36_500)] = 0
+    audit_log_max_backup: Annotated[int, Meta(ge=0, le=100_000)] = 10
     log_level: str = "INFO"
 
     def __post_init__(self) -> None:

@@ -162,6 +162,7 @@ class ServerConfig:
         limits: overrides of ``kedge_core::kubeapi::config::Limits`` by name.
         version: what ``/version`` says.
         node_domain: requests to NODE.DOMAIN are for that node's kubelet; empty for none.
+        audit: what is written down, as ``kedge_core::kubeapi::audit::Config``; none for nothing.
     """
 
     listen: str
@@ -178,6 +179,7 @@ class ServerConfig:
     limits: Mapping[str, float] = field(default_factory=dict)
     version: Mapping[str, str] | None = None
     node_domain: str = ""
+    audit: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """The configuration as Rust reads it."""

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::audit;
 use super::path::Target;
 use super::policy::Policy;
 use crate::{Error, Kind, Result};
@@ -55,6 +56,9 @@ pub(super) struct Config {
     /// That the store is a node's replica.
     #[serde(default)]
     pub(super) replica: Option<Replica>,
+    /// What is written down of requests; nothing if there is none.
+    #[serde(default)]
+    pub(super) audit: Option<audit::Config>,
 }
 
 /// What a node's server has to know beside.

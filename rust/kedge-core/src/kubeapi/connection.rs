@@ -2,6 +2,7 @@
 //! Connections: accepting, the TLS handshake, HTTP/1.1 or HTTP/2, and an orderly end.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::audit::Remote;
 use super::body::nothing;
 use super::config::seconds;
 use super::handler::Handler;
@@ -36,9 +38,9 @@ pub(super) async fn accept(listener: TcpListener, acceptor: TlsAcceptor, handler
     let mut closing = handler.closing.subscribe();
     loop {
         let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
-        let stream = tokio::select! {
+        let (stream, remote) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     log::warn!("a connection could not be accepted: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -50,7 +52,7 @@ pub(super) async fn accept(listener: TcpListener, acceptor: TlsAcceptor, handler
         let (acceptor, handler) = (acceptor.clone(), Arc::clone(&handler));
         tokio::spawn(async move {
             if let Some((stream, patience)) = handshake(stream, acceptor, &handler).await {
-                serve(stream, patience, handler).await;
+                serve(stream, remote, patience, handler).await;
             }
             drop(permit);
         });
@@ -79,6 +81,7 @@ async fn handshake(
 
 async fn serve(
     stream: Box<TlsStream<Patient<TcpStream>>>,
+    remote: SocketAddr,
     patience: Patience,
     handler: Arc<Handler>,
 ) {
@@ -90,6 +93,9 @@ async fn serve(
     let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
         let (handler, peer) = (Arc::clone(&handler), peer.clone());
         request.extensions_mut().insert(patience.clone());
+        if handler.audit.is_some() {
+            request.extensions_mut().insert(Remote(remote));
+        }
         // Over HTTP/1.1 hyper leaves the body away itself.
         let is_bodiless = http2 && request.method() == http::Method::HEAD;
         async move {

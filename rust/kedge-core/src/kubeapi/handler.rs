@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch as signal};
 
+use super::audit::{Audit, Seen};
 use super::auth::Authenticator;
 use super::body::{Body, BodyReader, JSON, answer, refusal};
 use super::config::{Catalogue, Config, Limits, seconds};
@@ -53,6 +54,7 @@ pub(super) struct Handler {
     /// On a node: what it reads itself, and the way to the cloud.
     pub(super) replica: Option<Replicated>,
     pub(super) samples: Samples,
+    pub(super) audit: Option<Audit>,
     node_domain: String,
     version: Vec<u8>,
 }
@@ -106,6 +108,7 @@ impl Handler {
             face: config.replica.as_ref().map_or_else(Face::default, |of| Face::replica(of.base)),
             replica: config.replica.map(|replica| Replicated::new(replica, outlet)),
             samples: Samples::default(),
+            audit: config.audit.map(Audit::open).transpose()?,
             node_domain: config.node_domain.to_ascii_lowercase(),
             version: config.version.to_string().into_bytes(),
             policy: config.policy,
@@ -120,31 +123,46 @@ impl Handler {
         request: Request<Incoming>,
         peer: Option<&Identity>,
     ) -> Response<Body> {
+        let packs = gzip::accepted(request.headers());
+        let answered = match &self.audit {
+            None => self.answered(request, peer).await,
+            Some(audit) => Box::pin(audit.follow(self, request, peer)).await,
+        };
+        match answered {
+            Answered::Whole(response) if packs => gzip::compress(response, self.limits.gzip_bytes),
+            Answered::Whole(response) | Answered::Watch(response) => response,
+        }
+    }
+
+    /// The answer, not compressed yet; a failure is one too.
+    pub(super) async fn answered(
+        &self,
+        request: Request<Incoming>,
+        peer: Option<&Identity>,
+    ) -> Answered {
         let node = named::node_of(&request, &self.node_domain);
         if node.is_none()
             && let Some(open) = self.open_to_all(request.uri().path())
         {
-            return open;
+            return Answered::Whole(open);
         }
-        let packs = gzip::accepted(request.headers());
         let answered = match node {
             Some(node) => Box::pin(self.as_kubelet(&node, request, peer)).await,
             None => self.known(request, peer).await,
         };
-        match answered {
-            Ok(Answered::Whole(response)) if packs => {
-                gzip::compress(response, self.limits.gzip_bytes)
+        answered.unwrap_or_else(|failure| {
+            let mut response = refusal(&failure);
+            if failure.code == 401 {
+                let scheme = HeaderValue::from_static("Bearer realm=\"kedge\"");
+                response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
             }
-            Ok(Answered::Whole(response) | Answered::Watch(response)) => response,
-            Err(failure) => {
-                let mut response = refusal(&failure);
-                if failure.code == 401 {
-                    let scheme = HeaderValue::from_static("Bearer realm=\"kedge\"");
-                    response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
-                }
-                response
-            }
-        }
+            Answered::Whole(response)
+        })
+    }
+
+    /// Whether a request is for a node by its own name.
+    pub(super) fn is_for_kubelet<B>(&self, request: &Request<B>) -> bool {
+        named::node_of(request, &self.node_domain).is_some()
     }
 
     /// Health and version: the only answers for everyone.
@@ -186,6 +204,7 @@ impl Handler {
             return Box::pin(self.replicated(replica, call, request)).await;
         }
         self.allow(&call, verb)?;
+        Seen::allowed(request.extensions());
         let resource = self.resource(&call)?;
         if proxy::is_for_node(&call.target) {
             return self.ask_node(&call, request).await;
@@ -251,6 +270,7 @@ impl Handler {
             let message = format!("User {:?} cannot get path {path:?}", who.user);
             return Err(Failure::new(403, "Forbidden", message));
         }
+        Seen::allowed(request.extensions());
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(method_not_allowed(request.method()));
         }
@@ -282,6 +302,7 @@ impl Handler {
     async fn ask(&self, call: Call, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
         let (body, _budget) = self.bodies.read(&head.headers, body).await?;
+        Seen::body(&head.extensions, &body);
         let question = Question {
             method: head.method.as_str().to_owned(),
             path: head.uri.path().to_owned(),

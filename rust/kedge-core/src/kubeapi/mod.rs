@@ -5,11 +5,12 @@
 //! it is about, `rights` whether its sender may, by `auth` (certificate or token), `policy` and `rbac`. Then `stored`, with
 //! `read` and `watch`, answers from the store's bytes, `proxy` from nodes, `documents` from what Python has put there, and everything
 //! else goes through `queue` to Python and back by number. On a node (`replica`) what is not in its store, and every write, goes
-//! through `pass` to the cloud instead (`written` and `versions`: what becomes of resource versions). `face` shows what a store
+//! through `pass` to the cloud instead (`written` and `versions`: what becomes of resource versions). `audit` writes down what is asked, if wanted. `face` shows what a store
 //! holds, `table` computes what `kubectl get` prints.
 //! Not here: admission, defaults, validation, patches, discovery documents; those are Python's.
 
 mod accept;
+mod audit;
 mod auth;
 mod body;
 mod config;

@@ -37,7 +37,7 @@ impl Handler {
     }
 
     /// Who sends a request: whom the connection's certificate names, else whom the token is for.
-    fn authenticate(
+    pub(super) fn authenticate(
         &self,
         headers: &HeaderMap,
         peer: Option<&Identity>,
