@@ -48,7 +48,7 @@ async def serve(config: ClusterConfig, runtime: Runtime) -> None:
     Raises:
         ConfigError: the store is damaged, or a file cannot be used; the message names the way on.
     """
-    store = open_store(config.data_dir / "store", config.history)
+    store = open_store(config.data_dir / "store", config.history, config.history_seconds)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(store.run())
@@ -149,7 +149,7 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def open_store(directory: Path, history: int) -> Store:
+def open_store(directory: Path, history: int, history_seconds: float) -> Store:
     """The cluster's store.
 
     Raises:
@@ -157,7 +157,9 @@ def open_store(directory: Path, history: int) -> Store:
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        return Store.open(directory, mode="primary", history=history)
+        return Store.open(
+            directory, mode="primary", history=history, history_seconds=history_seconds
+        )
     except Corrupt as error:
         hint = (
             f"hint: restore a backup of {directory}, or move that directory aside to begin with an empty "

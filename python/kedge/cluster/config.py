@@ -33,6 +33,8 @@ class ClusterConfig:
         issuer: who ServiceAccount tokens say they are from; changing it ends all of them.
         event_ttl_seconds: how long Events are kept after they were last seen.
         history: how many changes a watch can look back.
+        history_seconds: how long a watch or a list in pages can look back at least, and at most twice that; as
+            kube-apiserver's compaction.
         audit_policy_file: which requests are written down, and how much of them (audit.k8s.io/v1 Policy); none if not given.
         audit_log_path: where; audit.log below dataDir if not given.
         audit_log_max_size: the megabytes of a file before it is set aside.
@@ -49,6 +51,7 @@ class ClusterConfig:
     issuer: str = ISSUER
     event_ttl_seconds: Annotated[int, Meta(ge=60)] = 3600
     history: Annotated[int, Meta(ge=100)] = 10_000
+    history_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 300
     audit_policy_file: str = ""
     audit_log_path: str = ""
     audit_log_max_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 100

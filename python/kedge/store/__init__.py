@@ -140,6 +140,7 @@ class Store:
         mode: Literal["primary", "replica"],
         history: int = 10_000,
         history_bytes: int = 64 << 20,
+        history_seconds: float = 0,
         map_size: int = 64 << 20,
         durable: bool = True,
         seal_key: bytes | None = None,
@@ -152,6 +153,7 @@ class Store:
             mode: a primary writes ``metadata.resourceVersion``; a replica leaves the JSON as it came.
             history: the most changes kept for watches and pages that look back.
             history_bytes: the most bytes of them, about.
+            history_seconds: how long they are kept at least, and at most twice that; 0 for as long as they fit.
             map_size: the map's first size in bytes; it grows by itself.
             durable: whether a commit waits for the disk.
             seal_key: 32 bytes that seal the ``sealed`` resources at rest.
@@ -168,6 +170,7 @@ class Store:
                 primary,
                 history,
                 history_bytes,
+                history_seconds,
                 map_size,
                 durable,
                 seal_key,
@@ -273,6 +276,14 @@ class Store:
         """Revision, oldest revision watchable, objects, history entries, bytes of file and map."""
         return dict(self.handle.stats())
 
+    def copy_to(self, descriptor: int) -> None:
+        """Writes a copy of this moment into an empty file; blocks the thread, while reads and writes go on.
+
+        Raises:
+            Full: the file's disk is full.
+        """
+        self.handle.copy_to(descriptor)
+
     def trim(self) -> None:
         """Gives the map's pages back to the kernel's cache, so that they leave this process's memory."""
         self.handle.trim()
@@ -280,6 +291,25 @@ class Store:
     def close(self) -> None:
         """Finishes what was submitted and refuses everything after; again does nothing."""
         self.handle.close()
+
+
+def renew(path: Path | str, leap: int, least: int) -> tuple[int, int]:
+    """Makes a store of the copy of an older one: the same objects, under a history that begins later.
+
+    Args:
+        path: its directory, which nobody has open.
+        leap: how many revisions to pass over, as clients may know them.
+        least: the revision to be at least at.
+
+    Returns:
+        The revision of the copy, and the one to go on from.
+
+    Raises:
+        Corrupt: its file was cut or scribbled on.
+        Invalid: another version of kedge wrote it.
+        Rejected: somebody has it open.
+    """
+    return _core.renew_store(str(path), leap, least)
 
 
 def set_aside(path: Path | str) -> Path:

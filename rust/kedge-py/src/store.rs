@@ -3,8 +3,11 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands lists and paths over by value")]
 
+use std::fs::File;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kedge_core::bridge::{Bell, Inbox};
@@ -37,7 +40,7 @@ pub(crate) struct Store {
 #[pymethods]
 impl Store {
     #[new]
-    #[pyo3(signature = (path, primary, history, history_bytes, map_size, durable, seal, sealed))]
+    #[pyo3(signature = (path, primary, history, history_bytes, history_seconds, map_size, durable, seal, sealed))]
     #[allow(clippy::too_many_arguments, reason = "the face passes each option by name")]
     fn new(
         py: Python<'_>,
@@ -45,13 +48,17 @@ impl Store {
         primary: bool,
         history: usize,
         history_bytes: usize,
+        history_seconds: f64,
         map_size: usize,
         durable: bool,
         seal: Option<[u8; 32]>,
         sealed: Vec<(String, String)>,
     ) -> PyResult<Self> {
         let mode = if primary { Mode::Primary } else { Mode::Replica };
-        let options = Options { mode, history, history_bytes, map_size, durable, seal, sealed };
+        let history_age = (history_seconds > 0.0)
+            .then(|| Duration::try_from_secs_f64(history_seconds).unwrap_or(Duration::MAX));
+        let options =
+            Options { mode, history, history_bytes, history_age, map_size, durable, seal, sealed };
         let inner = py.enter(|| CoreStore::open(&path, options))?;
         let answers = Arc::new(Inbox::new(usize::MAX).map_err(into_py)?);
         Ok(Self { inner, answers })
@@ -160,6 +167,13 @@ impl Store {
         ])
     }
 
+    fn copy_to(&self, py: Python<'_>, descriptor: i32) -> PyResult<()> {
+        #[allow(unsafe_code, reason = "Python holds the descriptor open during the call")]
+        let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+        let owned = borrowed.try_clone_to_owned()?;
+        py.enter(|| self.inner.copy_to(&mut File::from(owned)))
+    }
+
     fn trim(&self, py: Python<'_>) {
         py.detach(|| self.inner.trim());
     }
@@ -224,6 +238,13 @@ fn set_store_aside(py: Python<'_>, path: PathBuf) -> PyResult<PathBuf> {
     py.enter(|| kedge_core::store::set_aside(&path))
 }
 
+/// Makes a store of the copy of an older one: the revisions of the copy, and of what it is now.
+#[pyfunction]
+fn renew_store(py: Python<'_>, path: PathBuf, leap: u64, least: u64) -> PyResult<(u64, u64)> {
+    let renewed = py.enter(|| kedge_core::store::renew(&path, leap, least))?;
+    Ok((renewed.before, renewed.revision))
+}
+
 fn bytes(py: Python<'_>, value: &[u8]) -> Py<PyBytes> {
     PyBytes::new(py, value).unbind()
 }
@@ -268,5 +289,6 @@ fn core_ops(ops: Vec<OpTuple>) -> PyResult<Vec<Op>> {
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Store>()?;
     module.add_class::<Watch>()?;
-    module.add_function(wrap_pyfunction!(set_store_aside, module)?)
+    module.add_function(wrap_pyfunction!(set_store_aside, module)?)?;
+    module.add_function(wrap_pyfunction!(renew_store, module)?)
 }

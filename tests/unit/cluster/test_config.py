@@ -59,7 +59,7 @@ def test_a_damaged_store_stops_the_cluster_with_a_way_back(tmp_path):
         if path.stat().st_size > 4096:
             path.write_bytes(b"\x5a" * path.stat().st_size)
     with pytest.raises(ConfigError, match="damaged") as caught:
-        app.open_store(directory, 1000)
+        app.open_store(directory, 1000, 300)
     assert "restore a backup" in str(caught.value)
     assert "move that directory aside" in str(caught.value)
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The LMDB environment: its databases and its growth.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use heed::types::Bytes as Raw;
 use heed::{
-    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls,
+    CommitOrAbort, CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, MdbError, RoTxn,
+    RwTxn, WithoutTls,
 };
 use parking_lot::{RwLock, RwLockReadGuard};
 
@@ -103,6 +105,13 @@ impl Lmdb {
 
     pub(crate) fn map_bytes(&self) -> usize {
         *self.growth.read()
+    }
+
+    /// Writes all of one moment into a file, without the pages that are free. Readers and the writer go
+    /// on meanwhile; only a resize waits.
+    pub(crate) fn copy_to(&self, file: &mut File) -> Result<()> {
+        let _growth = self.growth.read();
+        self.env.copy_to_file(file, CompactionOption::Enabled).map_err(|error| from_heed(&error))
     }
 
     /// Forces what was committed to the disk.

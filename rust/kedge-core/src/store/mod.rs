@@ -7,9 +7,15 @@
 //! transaction, bounded by entries and bytes: watches that fall behind the in-memory ring and pages
 //! of an older revision read it, and get `Gone` beyond its end.
 //!
+//! A copy of one moment can be taken while all of this goes on (`Store::copy_to`); `renew` makes a store
+//! of it that goes on under later revisions.
+//!
 //! `check` reads a store's file page by page before LMDB maps it: a file that was cut or scribbled
 //! on is `Corrupt`, never a fault of the process.
 
+mod ageing;
+#[cfg(test)]
+mod backup_tests;
 mod check;
 mod db;
 mod history;
@@ -19,6 +25,7 @@ mod migrate;
 mod open;
 mod read;
 mod record;
+mod renew;
 mod ring;
 mod seal;
 mod selector;
@@ -31,6 +38,8 @@ mod writer;
 pub use key::Key;
 pub use meta::Meta;
 pub use open::{Store, set_aside};
+pub(crate) use read::token_for_now;
+pub use renew::{Renewed, renew};
 pub use selector::Selector;
 pub use types::{
     Event, EventKind, Expect, ListQuery, Listed, Mode, Object, Op, Options, Page, Stats,

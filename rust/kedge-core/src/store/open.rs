@@ -5,7 +5,8 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::{FlockOperation, flock};
@@ -20,6 +21,8 @@ use crate::store::{
 use crate::{Error, Kind, Result};
 
 const RING_EVENTS: usize = 4096;
+/// How often pages are given back while a copy is made.
+const TRIM_EVERY: Duration = Duration::from_millis(20);
 
 /// What readers, watchers and the writer share.
 pub(crate) struct Shared {
@@ -125,7 +128,7 @@ impl Store {
     /// A list, or a page of it.
     pub fn list(&self, query: &ListQuery) -> Result<Page> {
         let page = self.open_shared()?.list(query)?;
-        if page.items.len() > 1000 {
+        if page.items.len() > 1000 || page.remaining > Some(1000) {
             self.trim();
         }
         Ok(page)
@@ -194,6 +197,29 @@ impl Store {
         })
     }
 
+    /// Writes a copy of this moment into an empty file, for a backup; reads and writes go on.
+    ///
+    /// # Errors
+    /// `Full` when its disk is.
+    pub fn copy_to(&self, file: &mut File) -> Result<()> {
+        let shared = self.open_shared()?;
+        std::thread::scope(|scope| {
+            // Pages that were copied count as this process's memory until they are given back.
+            let (copying, ended) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || {
+                while ended.recv_timeout(TRIM_EVERY) == Err(RecvTimeoutError::Timeout) {
+                    self.trim();
+                }
+            });
+            let copied = shared.lmdb.copy_to(file);
+            drop(copying);
+            copied
+        })?;
+        self.trim();
+        file.sync_all()?;
+        Ok(())
+    }
+
     /// Gives the map's pages back to the kernel's cache, so that they do not count as this process's.
     pub fn trim(&self) {
         if let Ok(shared) = self.open_shared() {
@@ -224,7 +250,7 @@ pub fn set_aside(path: &Path) -> Result<PathBuf> {
     Err(Error::new(Kind::Internal, "no free name beside the store"))
 }
 
-fn lock(path: &Path) -> Result<File> {
+pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = OpenOptions::new()
         .create(true)
         .write(true)
@@ -240,7 +266,7 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn fresh_id() -> Result<u64> {
+pub(crate) fn fresh_id() -> Result<u64> {
     use ring::rand::{SecureRandom, SystemRandom};
     let mut bytes = [0; 8];
     SystemRandom::new()

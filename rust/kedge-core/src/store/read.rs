@@ -47,13 +47,17 @@ impl Shared {
             Some(node) if undo.is_empty() => {
                 self.by_node(&reading, query, node, &after, &selector)?
             }
-            _ => self.scan(&reading, query, &after, &selector, undo)?,
+            _ => self.scan(&reading, query, &after, &selector, &undo)?,
         };
         let mut page = Page { revision, ..Page::default() };
         if query.limit > 0 && found.len() > query.limit {
             found.truncate(query.limit);
             if let Some(last) = found.last() {
-                page.continue_token = token(revision, &last.key.encode()?);
+                let last = last.key.encode()?;
+                page.continue_token = token(revision, &last);
+                if selector.is_empty() {
+                    page.remaining = Some(self.remaining(&reading, query, &last, &undo)?);
+                }
             }
         }
         page.items = found;
@@ -131,22 +135,19 @@ impl Shared {
         query: &ListQuery,
         after: &[u8],
         selector: &Selector,
-        mut undo: Undo,
+        undo: &Undo,
     ) -> Result<Vec<Listed>> {
         let prefix = Key::prefix(&query.group, &query.resource, &query.namespace);
         let mut past: BTreeMap<Vec<u8>, Bytes> = BTreeMap::new();
-        for (raw_key, value) in &mut undo {
+        for (raw_key, value) in undo {
             if raw_key.starts_with(&prefix)
                 && raw_key.as_slice() > after
-                && let Some(value) = value.take()
+                && let Some(value) = value
             {
-                past.insert(raw_key.clone(), value);
+                past.insert(raw_key.clone(), value.clone());
             }
         }
-        let mut end = prefix.clone();
-        if let Some(last) = end.last_mut() {
-            *last += 1;
-        }
+        let end = end_of(&prefix);
         let start = if after.is_empty() {
             Bound::Included(prefix.as_slice())
         } else {
@@ -187,6 +188,32 @@ impl Shared {
         Ok(found)
     }
 
+    /// How many objects come after a page that ends with `last`.
+    fn remaining(
+        &self,
+        reading: &Reading<'_>,
+        query: &ListQuery,
+        last: &[u8],
+        undo: &Undo,
+    ) -> Result<u64> {
+        let prefix = Key::prefix(&query.group, &query.resource, &query.namespace);
+        let end = end_of(&prefix);
+        let range = (Bound::Excluded(last), Bound::Excluded(end.as_slice()));
+        let entries =
+            self.lmdb.objects.range(&reading.txn, &range).map_err(|error| from_heed(&error))?;
+        let mut count = undo
+            .iter()
+            .filter(|(raw_key, value)| {
+                value.is_some() && raw_key.starts_with(&prefix) && raw_key.as_slice() > last
+            })
+            .count() as u64;
+        for entry in entries {
+            let (raw_key, _) = entry.map_err(|error| from_heed(&error))?;
+            count += u64::from(!undo.contains_key(raw_key));
+        }
+        Ok(count)
+    }
+
     /// What changed after `revision`, as it was before; `Gone` when history does not reach back.
     fn undo(&self, reading: &Reading<'_>, revision: u64, now: u64) -> Result<Undo> {
         let mut undo = Undo::new();
@@ -225,8 +252,23 @@ fn token(revision: u64, last: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// The token by which a list goes on after its revision is no longer kept: at the same place, as of now.
+pub(crate) fn token_for_now(old: &str) -> Result<String> {
+    let (_, last) = parse_token(old)?;
+    Ok(token(0, &last))
+}
+
+/// The first key that does not begin with a prefix, which ends with a zero byte.
+fn end_of(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
+}
+
 fn parse_token(token: &str) -> Result<(u64, Vec<u8>)> {
-    let invalid = || Error::new(Kind::Invalid, "continue token is not one of ours");
+    let invalid = || Error::new(Kind::Invalid, "invalid continue token: continue key is not valid");
     if token.len() > 1024 {
         return Err(invalid());
     }

@@ -2,6 +2,7 @@
 //! What goes into a store and comes out.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -25,6 +26,8 @@ pub struct Options {
     pub history: usize,
     /// The most bytes of history, about.
     pub history_bytes: usize,
+    /// How long history is kept at least, and at most twice that; none for as long as it fits.
+    pub history_age: Option<Duration>,
     /// The map's first size in bytes; it grows by itself.
     pub map_size: usize,
     /// Whether a commit waits for the disk. A mirror that can be refilled need not.
@@ -41,6 +44,7 @@ impl Default for Options {
             mode: Mode::Replica,
             history: 10_000,
             history_bytes: 64 << 20,
+            history_age: None,
             map_size: 64 << 20,
             durable: true,
             seal: None,

@@ -3,13 +3,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use heed::RwTxn;
 
-use crate::store::db::{from_heed, is_map_full};
+use crate::store::ageing::Ageing;
+use crate::store::db::{Lmdb, from_heed, is_map_full};
 use crate::store::history::{self, revision_key, revision_of};
 use crate::store::meta::Parsed;
 use crate::store::open::Shared;
@@ -45,9 +46,10 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn start(shared: Arc<Shared>) -> Result<Self> {
         let (queue, requests) = sync_channel(QUEUE);
-        let thread = std::thread::Builder::new()
-            .name("kedge-store".into())
-            .spawn(move || Batcher { shared, changed: Vec::new() }.run(&requests))?;
+        let thread = std::thread::Builder::new().name("kedge-store".into()).spawn(move || {
+            let ageing = Ageing::new(shared.options.history_age);
+            Batcher { shared, changed: Vec::new(), ageing }.run(&requests);
+        })?;
         Ok(Self { queue, thread })
     }
 
@@ -95,6 +97,7 @@ pub(crate) fn parse_ops(ops: &[Op]) -> Result<Vec<Option<Parsed>>> {
 struct Batcher {
     shared: Arc<Shared>,
     changed: Vec<Arc<Event>>,
+    ageing: Ageing,
 }
 
 /// What the store's counters become when the batch commits.
@@ -106,9 +109,40 @@ struct Counters {
     bytes: u64,
 }
 
+impl Counters {
+    fn read(lmdb: &Lmdb, txn: &RwTxn<'_>) -> Result<Self> {
+        Ok(Self {
+            revision: lmdb.number(txn, "revision")?,
+            oldest: lmdb.number(txn, "oldest")?,
+            entries: lmdb.number(txn, "history_entries")?,
+            bytes: lmdb.number(txn, "history_bytes")?,
+        })
+    }
+
+    fn write(self, lmdb: &Lmdb, txn: &mut RwTxn<'_>) -> Result<()> {
+        lmdb.set_number(txn, "revision", self.revision)?;
+        lmdb.set_number(txn, "oldest", self.oldest)?;
+        lmdb.set_number(txn, "history_entries", self.entries)?;
+        lmdb.set_number(txn, "history_bytes", self.bytes)
+    }
+}
+
 impl Batcher {
     fn run(mut self, requests: &Receiver<Request>) {
-        while let Ok(first) = requests.recv() {
+        self.age();
+        loop {
+            let received = match self.ageing.wait() {
+                Some(wait) => requests.recv_timeout(wait),
+                None => requests.recv().map_err(|_error| RecvTimeoutError::Disconnected),
+            };
+            let first = match received {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.age();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let mut bytes = weight(&first);
             let mut batch = vec![first];
             while batch.len() < BATCH_REQUESTS && bytes < BATCH_BYTES {
@@ -117,6 +151,37 @@ impl Batcher {
                 batch.push(next);
             }
             self.commit(batch);
+            self.age();
+        }
+    }
+
+    /// Forgets the history that is too old, when some may be.
+    fn age(&mut self) {
+        let newest = self.shared.ring.newest();
+        let Some(upto) = self.ageing.step(newest) else { return };
+        if let Err(error) = self.forget(upto) {
+            log::error!(target: "kedge.store", "old history stays for now: {error}");
+        }
+    }
+
+    fn forget(&self, upto: u64) -> Result<()> {
+        let lmdb = &self.shared.lmdb;
+        loop {
+            let mut txn = lmdb.write()?;
+            let mut counters = Counters::read(lmdb, &txn)?;
+            if counters.oldest >= upto {
+                return Ok(());
+            }
+            let done = self.trim(&mut txn, &mut counters, upto).and_then(|()| {
+                counters.oldest = counters.oldest.max(upto);
+                counters.write(lmdb, &mut txn)?;
+                Ok(txn.commit()?)
+            });
+            match done {
+                Ok(()) => return Ok(()),
+                Err(Failure::MapFull) => lmdb.grow()?,
+                Err(Failure::Other(error)) => return Err(error),
+            }
         }
     }
 
@@ -145,12 +210,7 @@ impl Batcher {
         let shared = Arc::clone(&self.shared);
         let lmdb = &shared.lmdb;
         let mut txn = lmdb.write()?;
-        let mut counters = Counters {
-            revision: lmdb.number(&txn, "revision")?,
-            oldest: lmdb.number(&txn, "oldest")?,
-            entries: lmdb.number(&txn, "history_entries")?,
-            bytes: lmdb.number(&txn, "history_bytes")?,
-        };
+        let mut counters = Counters::read(lmdb, &txn)?;
         let before = counters.revision;
         let mut results = Vec::with_capacity(batch.len());
         for request in batch {
@@ -163,11 +223,8 @@ impl Batcher {
         if counters.revision == before {
             return Ok(results);
         }
-        self.trim(&mut txn, &mut counters)?;
-        lmdb.set_number(&mut txn, "revision", counters.revision)?;
-        lmdb.set_number(&mut txn, "oldest", counters.oldest)?;
-        lmdb.set_number(&mut txn, "history_entries", counters.entries)?;
-        lmdb.set_number(&mut txn, "history_bytes", counters.bytes)?;
+        self.trim(&mut txn, &mut counters, 0)?;
+        counters.write(lmdb, &mut txn)?;
         txn.commit()?;
         Ok(results)
     }
@@ -284,14 +341,21 @@ impl Batcher {
         Ok(())
     }
 
-    fn trim(&self, txn: &mut RwTxn<'_>, counters: &mut Counters) -> Result<(), Failure> {
+    /// Forgets the oldest history: all up to a revision, and what is too much.
+    fn trim(&self, txn: &mut RwTxn<'_>, counters: &mut Counters, upto: u64) -> Result<(), Failure> {
         let lmdb = &self.shared.lmdb;
         let options = &self.shared.options;
-        while counters.entries > options.history as u64
-            || counters.bytes > options.history_bytes as u64
-        {
+        loop {
+            let too_much = counters.entries > options.history as u64
+                || counters.bytes > options.history_bytes as u64;
+            if !too_much && counters.oldest >= upto {
+                break;
+            }
             let Some((key, entry)) = lmdb.history.first(txn)? else { break };
             let (revision, size) = (revision_of(key), entry.len() as u64);
+            if !too_much && revision > upto {
+                break;
+            }
             lmdb.history.delete(txn, &revision_key(revision))?;
             counters.entries -= 1;
             counters.bytes = counters.bytes.saturating_sub(size);
