@@ -96,7 +96,7 @@ impl ListOptions {
         }
         let continued = given("continue");
         if continued && version.is_some_and(|version| version != 0) {
-            return Err(bad("resourceVersion: forbidden together with continue"));
+            return Err(bad("specifying resource version is not allowed when using continue"));
         }
         Ok(Self {
             labels: query.get("labelSelector").to_owned(),

@@ -18,7 +18,8 @@ use super::path::Target;
 use super::query::{ListOptions, VersionMatch};
 use super::status::Failure;
 use super::table::{self, Include};
-use crate::store::{Key, ListQuery, Listed, Page, Store};
+use crate::store::{Key, ListQuery, Listed, Page, Store, token_for_now};
+use crate::{Error, Kind};
 
 /// Bytes of a list that are put together at a time.
 const FRAME: usize = 64 * 1024;
@@ -116,7 +117,27 @@ pub(super) fn page(
         continue_token: options.continue_token.clone(),
         at_revision,
     };
-    Ok(face.list(store, query)?)
+    face.list(store, query).map_err(|error| too_old(error, &options.continue_token))
+}
+
+const TOKEN_TOO_OLD: &str = "The provided continue parameter is too old to display a consistent list \
+    result. You can start a new list without the continue parameter, or use the continue token in \
+    this response to retrieve the remainder of the results. Continuing with the provided token \
+    results in an inconsistent list - objects that were created, modified, or deleted between the \
+    time the first chunk was returned and now may show up in the list.";
+
+/// A list of a revision that is no longer kept; a paged one may go on at its place, as of now.
+fn too_old(error: Error, token: &str) -> Failure {
+    if error.kind != Kind::Gone {
+        return error.into();
+    }
+    if token.is_empty() {
+        return Failure::expired("The resourceVersion for the provided list is too old.");
+    }
+    match token_for_now(token) {
+        Ok(token) => Failure { continue_token: token, ..Failure::expired(TOKEN_TOO_OLD) },
+        Err(error) => error.into(),
+    }
 }
 
 /// The newest revision; what a list saw may not have reached the watchers yet, so that one that

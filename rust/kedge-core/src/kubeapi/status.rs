@@ -14,12 +14,15 @@ pub(super) struct Failure {
     pub(super) details: Option<Box<Value>>,
     /// Seconds for a `Retry-After` header.
     pub(super) retry_after: Option<u64>,
+    /// By which a list that has expired may go on.
+    pub(super) continue_token: String,
 }
 
 impl Failure {
     /// A failure of `code` for `reason`.
     pub(super) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, retry_after: None }
+        let (message, continue_token) = (message.into(), String::new());
+        Self { code, reason, message, details: None, retry_after: None, continue_token }
     }
 
     /// The object or path is not there.
@@ -76,6 +79,9 @@ impl Failure {
         });
         if let Some(details) = &self.details {
             status["details"] = Value::clone(details);
+        }
+        if !self.continue_token.is_empty() {
+            status["metadata"]["continue"] = self.continue_token.as_str().into();
         }
         status["code"] = self.code.into();
         status.to_string().into_bytes()
