@@ -60,7 +60,7 @@ impl LinkEnd {
     /// Hub: welcomes the node; 0 its copy is equal, 1 it shall send its inventory, 2 it holds nothing.
     fn welcome(&self, resume: i32) -> PyResult<()> {
         let dictionary = pack::dictionary_hash();
-        let welcome = Welcome { session: 1, dictionary, resume, hub: String::new() };
+        let welcome = Welcome { session: 1, dictionary, resume, ..Welcome::default() };
         self.step(Event::Attached(welcome), 0).map(|_| ())
     }
 

@@ -11,6 +11,7 @@ use crate::hub::peer::{HELLO_MS, Peer, Who, ticket};
 use crate::hub::reports::{self, Verdict};
 use crate::hub::server::{Hub, ServerEvent};
 use crate::hub::socket::Socket;
+use crate::store::Meta;
 use crate::sync::heartbeat::{Beat, Heartbeat};
 use crate::sync::references::pod_needs;
 use crate::sync::session::{Command, Event};
@@ -159,6 +160,20 @@ fn handle(hub: &Arc<Hub>, peer: &Arc<Peer>, command: Command, now: u64) -> Resul
     }
 }
 
+/// What a restore leaves in the cluster (`kedge.cluster.restoring`).
+pub(crate) fn restored_key() -> Key {
+    Key::of("", "configmaps", "kedge-system", "kedge-restored")
+}
+
+/// Names the history that a cluster has had since its last restore; 0 when there was none.
+fn history_of(restored: Option<&[u8]>) -> u64 {
+    // JSON readers keep 53 bits of a number.
+    restored
+        .and_then(|value| Meta::of(value).ok())
+        .and_then(|meta| meta.metadata.uid.map(|uid| pack::hash(uid.as_bytes()) >> 11))
+        .unwrap_or(0)
+}
+
 fn attach(hub: &Arc<Hub>, peer: &Arc<Peer>, hello: &Hello, now: u64) -> Result<()> {
     let node = &peer.who.node;
     if hello.node != **node {
@@ -182,11 +197,14 @@ fn attach(hub: &Arc<Hub>, peer: &Arc<Peer>, hello: &Hello, now: u64) -> Result<(
     } else {
         Resume::Inventory
     };
+    let history = history_of(hub.engine.read(&restored_key()).map(|(value, _)| value).as_deref());
+    hub.follow_history(history);
     let welcome = Welcome {
         session: peer.who.session,
         dictionary: pack::dictionary_hash(),
         resume: resume as i32,
         hub: hub.name.clone(),
+        history,
     };
     let mut inner = peer.inner();
     inner.store = hello.store;

@@ -56,6 +56,8 @@ pub struct LinkStatus {
     pub reported: u64,
     /// Hash of the cluster's authority that `reported` is about.
     pub cluster: u64,
+    /// The cluster's history that `reported` is about; another one after a restore.
+    pub history: u64,
 }
 
 /// Reads the record of a link.
@@ -78,6 +80,11 @@ pub(crate) struct Reports {
 impl Reports {
     pub(crate) fn new(store: Arc<dyn Objects>, node: String, cursor: u64) -> Self {
         Self { store, node, cursor, outstanding: HashMap::new(), highest: cursor }
+    }
+
+    /// The cluster may have forgotten what it acknowledged: everything that is still here goes up again.
+    pub(crate) fn forget(&mut self) {
+        self.cursor = 0;
     }
 
     /// For a new link: everything that is not acknowledged, and the changes after it.

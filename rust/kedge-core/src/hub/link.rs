@@ -212,7 +212,7 @@ impl<'a> Link<'a> {
 
     fn handle(&mut self, command: Command) -> Result<()> {
         match command {
-            Command::Welcomed(welcome) => self.welcome(welcome.session),
+            Command::Welcomed(welcome) => self.welcome(welcome.session, welcome.history),
             Command::TakeInventory => {
                 let event = self.endpoint.inventory(self.inventory()?);
                 let commands = self.endpoint.step(event, self.shared.clock.now())?;
@@ -280,7 +280,7 @@ impl<'a> Link<'a> {
         }
     }
 
-    fn welcome(&mut self, session: u64) -> Result<()> {
+    fn welcome(&mut self, session: u64, history: u64) -> Result<()> {
         self.welcomed = Some(self.shared.clock.now());
         let now = unix_ms();
         {
@@ -289,9 +289,17 @@ impl<'a> Link<'a> {
             status.since_ms = now;
             status.attempts = 0;
         }
+        let restored = self.shared.record.lock().status.history != history;
+        if restored {
+            self.reports.forget();
+        }
         let write = self.shared.change_record(|record| {
             record.status.state = "connected".into();
             record.status.since_ms = now;
+            if restored {
+                record.status.history = history;
+                record.status.reported = 0;
+            }
         });
         self.submit(write.into_iter().collect());
         *self.shared.tunnels.lock() = Some(Arc::clone(&self.tunnels));

@@ -172,6 +172,8 @@ pub(crate) struct Hub {
 struct Done {
     new: HashMap<(Arc<str>, Key), (u64, u64)>,
     old: HashMap<(Arc<str>, Key), (u64, u64)>,
+    /// The cluster's history that they went into.
+    history: u64,
 }
 
 const GENERATION: usize = 32_768;
@@ -229,6 +231,14 @@ impl Hub {
         known.is_some_and(|(of, revision)| {
             *of == store && *revision >= item.revision && item.revision > 0
         })
+    }
+
+    /// A cluster that was restored may not know what was done before.
+    pub(crate) fn follow_history(&self, history: u64) {
+        let mut done = self.done.lock();
+        if done.history != history {
+            *done = Done { history, ..Done::default() };
+        }
     }
 
     fn remember_done(&self, node: &Arc<str>, reports: Vec<(u64, Key, u64)>) {

@@ -288,6 +288,39 @@ fn a_report_is_acknowledged_only_when_python_says_so_and_not_sent_again_then() {
 }
 
 #[test]
+fn a_restored_cluster_is_told_again_what_it_had_acknowledged_and_only_once() {
+    let world = World::new();
+    world.pod("a", "n1", "x");
+    let store = Memory::default();
+    let client = world.client("n1", &store);
+    synced(&client);
+    status(&store, "a", "Running");
+    let (session, seq, _) = next_report(&world.server);
+    world.server.ack(session, &[seq]);
+    until("the cursor", || {
+        store.text(&link_key()).is_some_and(|text| !text.contains("\"reported\":0"))
+    });
+    drop(client);
+    until("the end", || world.server.stats().connections == 0);
+    let restored = Key::of("", "configmaps", "kedge-system", "kedge-restored");
+    world.mirror.put(&restored, r#"{"metadata":{"name":"kedge-restored","uid":"u-1"}}"#);
+    let client = world.client("n1", &store);
+    synced(&client);
+    let (session, seq, what) = next_report(&world.server);
+    assert_eq!(what, "pods/status a");
+    world.server.ack(session, &[seq]);
+    until("the cursor", || {
+        store.text(&link_key()).is_some_and(|text| !text.contains("\"reported\":0"))
+    });
+    drop(client);
+    until("the end", || world.server.stats().connections == 0);
+    let client = world.client("n1", &store);
+    synced(&client);
+    status(&store, "a", "Failed");
+    assert_eq!(next_report(&world.server).2, "pods/status a");
+}
+
+#[test]
 fn what_was_not_acknowledged_comes_again_after_a_restart() {
     let world = World::new();
     world.pod("a", "n1", "x");

@@ -91,6 +91,9 @@ pub struct Welcome {
     /// Its software version, for people.
     #[prost(string, tag = "4")]
     pub hub: String,
+    /// Names what the cluster has remembered since it began, or since it was last restored; 0 if it never was.
+    #[prost(fixed64, tag = "5")]
+    pub history: u64,
 }
 
 /// What the node holds of its view, compressed [`Entries`].
