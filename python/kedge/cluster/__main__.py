@@ -58,7 +58,7 @@ def _explain(error: BaseException) -> int:
         error = error.exceptions[0]
     if not isinstance(error, KedgeError):
         raise error
-    sys.stderr.write(f"kedge.cluster: {error}\n")
+    sys.stderr.write(f"kedge.cluster: error: {error}\n")
     return config.EXIT_CONFIG if isinstance(error, ConfigError) else 1
 
 

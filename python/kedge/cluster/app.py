@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedge.api.kinds import KINDS, REVIEWS, USAGE
-from kedge.cluster import audit_policy, bootstrap, credentials, roles
+from kedge.cluster import audit_policy, bootstrap, checks, credentials, roles
 from kedge.cluster.apiserver import documents
 from kedge.cluster.apiserver.access import Access, Escalation
 from kedge.cluster.apiserver.admission.webhooks.tunnel import ApiServer
@@ -29,7 +29,7 @@ from kedge.cluster.machinery.client import SCHEDULER, Client
 from kedge.cluster.machinery.informer import Informer
 from kedge.cluster.scheduler.loop import Scheduler
 from kedge.cluster.usage import Usage
-from kedge.errors import ConfigError, Corrupt
+from kedge.errors import KedgeError
 from kedge.hub import certificates
 from kedge.store import Store
 
@@ -48,8 +48,10 @@ async def serve(config: ClusterConfig, runtime: Runtime) -> None:
     Raises:
         ConfigError: the store is damaged, or a file cannot be used; the message names the way on.
     """
+    checks.directory(config.data_dir)
     store = open_store(config.data_dir / "store", config.history, config.history_seconds)
     try:
+        checks.keys(config.data_dir / "pki", store)
         async with asyncio.TaskGroup() as group:
             group.create_task(store.run())
             await _start(config, runtime, store, group)
@@ -153,18 +155,12 @@ def open_store(directory: Path, history: int, history_seconds: float) -> Store:
     """The cluster's store.
 
     Raises:
-        ConfigError: it is damaged; the message says how to go on.
+        ConfigError: it cannot be used; the message says how to go on.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         return Store.open(
             directory, mode="primary", history=history, history_seconds=history_seconds
         )
-    except Corrupt as error:
-        hint = (
-            f"hint: restore a backup of {directory}, or move that directory aside to begin with an empty "
-            "cluster; running containers stay as they are"
-        )
-        raise ConfigError(
-            f"{directory}: the cluster's store is damaged: {error}\n{hint}"
-        ) from error
+    except KedgeError as error:
+        raise checks.unusable(directory, error) from error

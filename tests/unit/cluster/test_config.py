@@ -60,8 +60,8 @@ def test_a_damaged_store_stops_the_cluster_with_a_way_back(tmp_path):
             path.write_bytes(b"\x5a" * path.stat().st_size)
     with pytest.raises(ConfigError, match="damaged") as caught:
         app.open_store(directory, 1000, 300)
-    assert "restore a backup" in str(caught.value)
-    assert "move that directory aside" in str(caught.value)
+    assert "kedge restore" in str(caught.value)
+    assert f"move only {directory} aside" in str(caught.value)
 
 
 def test_keys_are_made_once_private_and_leaves_anew(tmp_path):
