@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -18,13 +20,29 @@ def write_whole(path: Path, content: str | bytes, mode: int = 0o600) -> None:
         content: text is written as UTF-8.
         mode: who may use it, less what the process's umask takes; its owner alone if not given.
     """
+    with writing_whole(path, mode) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def writing_whole(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """The same for what is written bit by bit; after an error the old content stays.
+
+    Args:
+        path: which; beside it there is ``NAME.new`` meanwhile.
+        mode: who may use it, less what the process's umask takes.
+    """
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
     new.replace(path)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedge.api.kinds import KINDS, REVIEWS, USAGE
-from kedge.cluster import audit_policy, bootstrap, checks, credentials, roles
+from kedge.cluster import audit_policy, bootstrap, checks, copying, credentials, roles
 from kedge.cluster.apiserver import documents
 from kedge.cluster.apiserver.access import Access, Escalation
 from kedge.cluster.apiserver.admission.webhooks.tunnel import ApiServer
@@ -54,6 +54,7 @@ async def serve(config: ClusterConfig, runtime: Runtime) -> None:
         checks.keys(config.data_dir / "pki", store)
         async with asyncio.TaskGroup() as group:
             group.create_task(store.run())
+            group.create_task(copying.Copies(store, config.data_dir).run())
             await _start(config, runtime, store, group)
     finally:
         store.close()

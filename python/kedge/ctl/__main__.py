@@ -159,6 +159,30 @@ def reset(
 
 
 @app.command()
+def backup(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Where it goes; an older one is replaced.")
+    ],
+    directory: Directory = Path("kedge-data"),
+) -> None:
+    """Back up the cluster in a directory, while it runs or stopped: objects, authority, keys."""
+    from kedge.ctl import backup as command  # noqa: PLC0415 - each command loads its own
+
+    print(f"{file}: {command.run(file, directory).line()}")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="From kedge backup.")],
+    directory: Directory = Path("kedge-data"),
+) -> None:
+    """Bring a cluster back from a backup, in a directory that has none."""
+    from kedge.ctl import restore as command  # noqa: PLC0415 - each command loads its own
+
+    print(command.run(file, directory).line())
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from kedge.hub.certificates import VERSION  # noqa: PLC0415 - each command loads its own
