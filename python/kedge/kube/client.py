@@ -36,11 +36,10 @@ JSON_PATCH = "application/json-patch+json"
 TOKEN_SECONDS = 60.0
 """How often a token file is read again."""
 
-_BY_REASON: dict[str, type[errors.ApiError]] = {
-    kind.reason: kind for kind in errors.ApiError.__subclasses__()
-}
+_WITH_REASON = [kind for kind in errors.ApiError.__subclasses__() if kind.reason]
+_BY_REASON: dict[str, type[errors.ApiError]] = {kind.reason: kind for kind in _WITH_REASON}
 _BY_CODE: dict[int, type[errors.ApiError]] = {
-    kind.code: kind for kind in errors.ApiError.__subclasses__() if kind is not errors.AlreadyExists
+    kind.code: kind for kind in _WITH_REASON if kind is not errors.AlreadyExists
 }
 
 

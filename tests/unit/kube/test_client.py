@@ -38,6 +38,7 @@ def test_a_key_leads_to_its_path(key: ObjectKey, subresource: str, path: str) ->
         (410, "Expired", errors.Gone),
         (410, "Gone", errors.Gone),
         (409, "", errors.Conflict),
+        (500, "", errors.ApiError),
         (422, "Invalid", errors.Invalid),
         (429, None, errors.TooManyRequests),
         (503, "ServiceUnavailable", errors.ApiError),
