@@ -23,6 +23,8 @@ up Run all of kedge on this machine, in the foreground, until interrupted.
 join Make this machine a node: get its certificate, write its configuration.
 status Show how the node in a directory is: link, store, pods, what waits to be sent.
 reset Undo a join: end the node's pods, remove what it made, its identity last.
+backup Back up the cluster in a directory, while it runs or stopped: objects, authority, keys.
+restore Bring a cluster back from a backup, in a directory that has none.
 version Print the version.
 token Join tokens: what lets a machine become a node.
 image Images on a node: for one that never sees a registry.
