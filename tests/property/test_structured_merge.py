@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kedge.api.structured import entries, managers, sets
@@ -84,7 +84,24 @@ def flat(fields: sets.Fields) -> frozenset[tuple[str, ...]]:
     return frozenset(sets.paths(fields))
 
 
+EMPTIED = {"inner": {"labels": {"a": "a"}}}
+
+
 @given(steps)
+@example(
+    [
+        ("update", "one", EMPTIED),
+        ("force", "one", {"inner": {"labels": {"a": "b"}}}),
+        ("apply", "one", {}),
+    ]
+)
+@example(
+    [
+        ("update", "one", {"labels": {"a": "a"}}),
+        ("force", "one", {"labels": {"a": "c"}}),
+        ("apply", "one", {}),
+    ]
+)
 def test_writes_leave_the_same_object_and_owners(
     writes: list[tuple[str, str, dict[str, Any]]],
 ) -> None:

@@ -11,7 +11,7 @@ from kedge.api.structured import entries as managed
 from kedge.api.structured import sets
 from kedge.api.structured.compare import Changes, compare, fields_of
 from kedge.api.structured.entries import APPLY, UPDATE, Entry
-from kedge.api.structured.merging import merge, remove, with_named
+from kedge.api.structured.merging import filled, merge, remove, with_named
 from kedge.api.structured.types import KeylessError
 
 if TYPE_CHECKING:
@@ -216,8 +216,8 @@ def _prune(kind: Type, merged: Object, last: Fields, entries: list[Entry]) -> Ob
     for entry in entries:
         owned = sets.union(owned, entry.owned)
     everything = present(merged)
-    kept = present(without(named(last)))
-    pruned = without(sets.difference(everything, sets.union(kept, named(owned))))
+    kept = present(filled(without(named(last))))
+    pruned = filled(without(sets.difference(everything, sets.union(kept, named(owned)))))
     gone = sets.difference(everything, present(pruned))
     return without(sets.intersection(gone, named(last)))
 

@@ -116,6 +116,13 @@ def remove(kind: Type, value: Any, fields: Fields) -> Any:
     return result or None
 
 
+def filled(value: Any) -> Any:
+    """The value as it is stored: without what was emptied."""
+    if isinstance(value, dict):
+        return {key: filled(inner) for key, inner in value.items() if inner is not None}
+    return [filled(inner) for inner in value] if isinstance(value, list) else value
+
+
 def with_named(kind: Type, fields: Fields) -> Fields:
     """The set with every struct's field that anything below is in."""
     result: Fields = {}
