@@ -101,6 +101,7 @@ class TestKubelet:
             try:
                 await self._serve(pod)
             except (Conflict, NotFound):
+                await asyncio.sleep(0)  # the informer has to see what was written meanwhile
                 self._due.put_nowait(key)
 
     def _changed(self, _old: Pod | None, new: Pod | None) -> None:
