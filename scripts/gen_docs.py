@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/reference/{cli,config,environment,pod-spec}.md from the code; ``--check`` only compares.
+"""Writes docs/reference/{cli,config,environment,kubernetes,pod-spec}.md from the code; ``--check`` only compares.
 
 The commands come from the Typer application, the settings from the roles' dataclasses and their
 docstrings, the environment from the ``ENV_`` constants in ``kedge.config``, what becomes of a pod's
-fields from the table in ``kedge.edge.kubelet.admission.pod_fields``.
+fields from the table in ``kedge.edge.kubelet.admission.pod_fields``, what is served of Kubernetes from
+``kedge.api.kinds`` and ``kedge.cluster.features``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import typer
 from typer.main import get_command
 
 from kedge import config
+from kedge.api.kinds import ALL_VERBS, KINDS, REVIEWS, USAGE, Kind
 from kedge.cloud.config import CloudConfig
+from kedge.cluster import features
 from kedge.cluster.config import ClusterConfig
 from kedge.ctl.__main__ import app
 from kedge.edge.config import EdgeConfig
@@ -45,6 +48,7 @@ def main() -> int:
         "cli.md": cli(),
         "config.md": settings(),
         "environment.md": environment(),
+        "kubernetes.md": kubernetes(),
         "pod-spec.md": pod_spec(),
     }
     stale = []
@@ -164,6 +168,44 @@ def pod_spec() -> str:
     return "\n".join(lines) + "\n"
 
 
+def kubernetes() -> str:
+    """The page about what is served of Kubernetes: features by area, kinds by group with their verbs."""
+    lines = ["# What of Kubernetes is there", NOTE, KUBERNETES.rstrip()]
+    area = ""
+    for feature in features.FEATURES:
+        if feature.area != area:
+            area = feature.area
+            lines += ["", f"## {area}", "", "| feature | | |", "|---|---|---|"]
+        lines.append(f"| {feature.name} | {feature.state} | {feature.note} |")
+    served: dict[tuple[str, str], list[Kind]] = {}
+    for kind in (*KINDS, *REVIEWS, *USAGE):
+        served.setdefault((kind.group, kind.version), []).append(kind)
+    lines += ["", "## Kinds"]
+    for (group, version), kinds in sorted(served.items()):
+        title = f"{group}/{version}" if group else f"{version} (core)"
+        lines += ["", f"### {title}", "", "| kind | verbs | below it |", "|---|---|---|"]
+        lines += [_served(kind) for kind in sorted(kinds, key=lambda kind: kind.kind)]
+    named = {(kind.group, kind.kind) for kind in (*KINDS, *REVIEWS)}
+    lines += ["", "## Kinds that are not served", "", "| kind | |", "|---|---|"]
+    for (group, name), why in sorted(features.ABSENT.items()):
+        if (group, name) not in named:
+            lines.append(f"| {name}{f' ({group})' if group else ''} | {why} |")
+    return "\n".join(lines) + "\n"
+
+
+def _served(kind: Kind) -> str:
+    below = (
+        f"{item.name}{f', {item.kind}' if item.kind else ''}: {', '.join(item.verbs)}"
+        for item in kind.subresources
+    )
+    verbs = "all" if kind.verbs == ALL_VERBS else ", ".join(kind.verbs)
+    return f"| {kind.kind} | {verbs} | {'; '.join(below)} |"
+
+
+KUBERNETES = """\
+The embedded control plane (`kedge up`, `python -m kedge.cluster`) against the stable API of Kubernetes 1.36. "all" verbs are
+create, delete, deletecollection, get, list, patch, update and watch.
+"""
 POD_SPEC = """\
 Every field of `PodSpec`, `Container` and `EphemeralContainer` with what kedge does. A field that is not
 honoured is never ignored in silence: the pod gets an Event `NotHonoured` that names it, or does not start and its
