@@ -107,7 +107,7 @@ TABLE = (
     needs_cloud('patch pod client -p {"metadata":{"labels":{"p":"q"}}}', "patched"),
     needs_cloud("delete configmap made", "deleted"),
     Row("delete pod client --dry-run=server", "forbidden", f"{AWAY}|{BARE}", 1, 1),
-    Row("apply --server-side -f FILE", "not served yet", f"{AWAY}|{BARE}", 1, 1),
+    needs_cloud("apply --server-side -f FILE", "configmap/applied serverside-applied", f"{AWAY}|{BARE}"),
     needs_cloud("apply -f FILE", "configmap/applied (created|unchanged|configured)", BARE),
 )  # fmt: skip
 
